@@ -1,0 +1,1 @@
+"""What may be done: the operations (allow, decide, save, tell), by subject, and their registry."""

@@ -1,0 +1,41 @@
+"""Permissions and the built-in roles: who may do what, as data."""
+
+from msgspec import Struct
+
+MEMBER = frozenset({"apps:own"})
+VIEWER = MEMBER | {
+    "config:read", "routes:read", "scopes:read", "applications:read", "droplets:read", "director:read",
+    "sessions:read", "penalties:read", "stats:read", "services:read", "metrics:read",
+}  # fmt: skip
+MANAGER = VIEWER | {
+    "config:reload", "gateway:manage", "scopes:manage", "applications:manage", "tokens:read", "droplets:manage",
+    "droplets:logs", "director:manage", "sessions:kick", "stats:manage", "cluster:read",
+}  # fmt: skip
+ADMIN = MANAGER | {
+    "users:read", "users:manage", "users:promote", "roles:manage", "tokens:issue", "tokens:manage",
+    "applications:secrets", "settings:manage", "penalties:manage", "apps:manage", "audit:read", "logs:read",
+    "logs:export", "security:manage", "services:manage", "cluster:manage", "keys:manage", "store:manage", "node:stop",
+}  # fmt: skip
+OWNER = ADMIN | {"users:secrets", "users:own"}
+
+ROLES: dict[str, frozenset[str]] = {
+    "member": MEMBER, "viewer": VIEWER, "manager": MANAGER, "admin": ADMIN, "owner": OWNER,
+}  # fmt: skip
+
+
+class Principal(Struct, frozen=True):
+    """Who is asking: a user, an application, a service or a trusted network, with what it may do."""
+
+    kind: str
+    """`user`, `application`, `service`, `network` or `node` (Ostiary itself: a signal, the first start)."""
+    name: str
+    permissions: frozenset[str] = frozenset()
+    credential: str = ""
+    """Kind and id of the credential, for the audit record: `password`, `session 5f…`, `network`; never the secret."""
+
+    def may(self, permission: str) -> bool:
+        """Whether `permission` (empty: none is asked) is held."""
+        return not permission or permission in self.permissions
+
+
+NOBODY = Principal("nobody", "")

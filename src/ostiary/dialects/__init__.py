@@ -1,0 +1,1 @@
+"""How it is spoken: tables that say which path is which operation, plus parse and render."""

@@ -1,0 +1,1 @@
+"""How control and workers talk: msgpack frames over a Unix socket, leases, snapshot and change delivery."""

@@ -1,0 +1,1 @@
+"""What is kept: the ports (small Protocols) and the SQL that implements them."""
