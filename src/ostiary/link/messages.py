@@ -120,7 +120,7 @@ class Draw(Struct, array_like=True, tag="draw", frozen=True):
 
 
 class Applied(Struct, array_like=True, tag="applied", frozen=True):
-    """The change is in force in this worker; `dropped` counts what went, by kind (`admissions`, `limits`, `streams`)."""
+    """The change is in force in this worker; `dropped` counts what went, by kind (`admissions`, `limits`, ...)."""
 
     seq: int
     dropped: dict[str, int]
