@@ -1,0 +1,153 @@
+"""Accounting: what each route did (control sums it), and one JSON access-log line an exchange, written in batches."""
+
+import os
+import queue
+import stat
+import threading
+from collections import Counter
+from pathlib import Path
+
+from ostiary.link.messages import Report, RouteCount
+
+BUCKETS = 36
+"""Latency buckets: powers of two of a microsecond, the last for everything above 2**35 (ten hours)."""
+MOST_PENDING = 1_000
+"""Batches that may wait for a slow log before lines are dropped (and counted)."""
+
+
+class Stat:
+    """One route's counts since the last report."""
+
+    __slots__ = ("latencies", "microseconds", "route", "statuses")
+
+    def __init__(self, route: str) -> None:
+        self.route = route
+        self.statuses: dict[int, int] = {}
+        self.latencies = [0] * BUCKETS
+        self.microseconds = 0
+
+    def take(self) -> RouteCount:
+        """The counts, which begin anew."""
+        count = RouteCount(self.route, self.statuses, self.latencies, self.microseconds)
+        self.statuses, self.latencies, self.microseconds = {}, [0] * BUCKETS, 0
+        return count
+
+
+class Accounts:
+    """All counts of a worker. Routes keep theirs over a reload by their name."""
+
+    def __init__(self) -> None:
+        self._stats: dict[str, Stat] = {}
+        self.counters: Counter[str] = Counter()
+
+    def stat(self, route: str) -> Stat:
+        """The counts of the route of this name."""
+        found = self._stats.get(route)
+        if found is None:
+            found = self._stats[route] = Stat(route)
+        return found
+
+    def report(self, seq: int, gauges: dict[str, int]) -> Report:
+        """Everything counted since the last report."""
+        routes = [each.take() for each in self._stats.values() if each.statuses]
+        counters, self.counters = dict(self.counters), Counter()
+        return Report(seq, routes, counters, gauges)
+
+    def forget(self, routes: set[str]) -> None:
+        """Drop the empty counts of routes that are no more."""
+        self._stats = {name: each for name, each in self._stats.items() if name in routes or each.statuses}
+
+
+class AccessLog:
+    """Lines to a file or to standard output, written by a thread of its own: a slow disk or pipe delays no exchange.
+
+    Whole lines go out in one write a batch; towards a pipe in pieces of at most PIPE_BUF bytes, which are atomic, so
+    that the lines of several workers do not mix.
+    """
+
+    def __init__(self, counters: Counter[str]) -> None:
+        self.lines: list[bytes] = []
+        self._counters = counters
+        self._target = ""
+        self._fd = -1
+        self._batches: queue.SimpleQueue[tuple[int, list[bytes]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def open(self, target: str) -> None:
+        """Write to `target` from now on: `-` standard output, empty nowhere, else a file (made 0640, appended to).
+
+        Opening the same file again picks up a rotated one. Raises OSError when it cannot be opened.
+        """
+        self.flush()
+        old = self._fd
+        self._fd = _open(target)
+        if old > 2:
+            self._batches.put((old, []))
+        if self._fd >= 0 and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+            self._thread.start()
+
+    @property
+    def on(self) -> bool:
+        """Whether lines go anywhere."""
+        return self._fd >= 0
+
+    def flush(self) -> None:
+        """Hand what was collected to the writer."""
+        if not self.lines:
+            return
+        lines, self.lines = self.lines, []
+        if self._fd < 0:
+            return
+        if self._batches.qsize() > MOST_PENDING:
+            self._counters["access_log.dropped"] += len(lines)
+            return
+        self._batches.put((self._fd, lines))
+
+    def close(self) -> None:
+        """Write what is left and stop; waits for the writer, at most 5 seconds."""
+        self.flush()
+        if self._thread:
+            self._batches.put(None)
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            fd, lines = batch
+            if lines:
+                self._write(fd, lines)
+            else:
+                os.close(fd)
+
+    def _write(self, fd: int, lines: list[bytes]) -> None:
+        try:
+            for piece in _pieces(fd, lines):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(fd, view) :]
+        except OSError:
+            self._counters["access_log.dropped"] += len(lines)
+
+
+def _open(target: str) -> int:
+    if not target:
+        return -1
+    if target == "-":
+        return 1
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def _pieces(fd: int, lines: list[bytes]) -> list[bytes]:
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return [b"".join(lines)]
+    pieces: list[bytes] = []
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > 4096 and piece:
+            pieces.append(b"".join(piece))
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    return [*pieces, b"".join(piece)]

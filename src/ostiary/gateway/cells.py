@@ -1,0 +1,113 @@
+"""Limits in a worker: small batches of requests ("cells") drawn from control, spent here without asking.
+
+Control holds the one number of each key (GCRA, core.limit), so a limit holds across workers. A batch is a 64th of the
+quota: a worker that dies or falls idle wastes at most that, and a batch not spent within the window is given up, so
+that what passes in a window exceeds the quota by at most one batch a worker.
+"""
+
+from collections.abc import Callable
+
+from ostiary.core.limit import Limit
+from ostiary.link.messages import Grant, Want
+
+MOST = 50_000
+"""Keys that a worker remembers; beyond, the oldest generation goes (and draws anew when used again)."""
+
+Waiter = Callable[[int], None]
+"""Called with 0 when the request may pass, else with the microseconds to wait."""
+
+
+class Cell:
+    """One key: `left` requests may pass until `until` (monotonic ns); none before `refused_until`."""
+
+    __slots__ = ("_waiting", "asked", "key", "left", "limit", "low", "refused_until", "size", "until")
+
+    def __init__(self, key: bytes, limit: Limit) -> None:
+        self.key = key
+        self.limit = limit
+        self.size = max(1, limit.quota // 64)
+        self.low = self.size // 4
+        self.left = 0
+        self.until = 0
+        self.refused_until = 0
+        self.asked = False
+        self._waiting: list[Waiter] = []
+
+    def wait(self, waiter: Waiter) -> Want | None:
+        """Have `waiter` called when control has answered; gives what to draw, or None when that is under way."""
+        self._waiting.append(waiter)
+        return None if self.asked else self.want()
+
+    def leave(self, waiter: Waiter) -> None:
+        """Call `waiter` no more."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+    def want(self) -> Want:
+        """The draw that this cell needs now."""
+        self.asked = True
+        return Want(self.key, self.limit, max(self.size, len(self._waiting)))
+
+    def grant(self, grant: Grant, now: int) -> Want | None:
+        """Take in control's answer and let as many wait no longer as it covers; gives the next draw, if one is due."""
+        self.asked = False
+        self.left = (self.left if now < self.until else 0) + grant.cells
+        self.until = now + self.limit.window * 1000
+        if not grant.cells and not self.left:
+            self.refused_until = now + grant.wait * 1000
+        waiting, self._waiting = self._waiting, []
+        for at, waiter in enumerate(waiting):
+            if self.left:
+                self.left -= 1
+                waiter(0)
+            elif grant.cells:
+                self._waiting += waiting[at:]
+                break
+            else:
+                waiter(max(1, grant.wait))
+        return self.want() if self._waiting and not self.asked else None
+
+
+class Cells:
+    """All keys of a worker, bounded."""
+
+    __slots__ = ("_asked", "_old", "_young")
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, Cell] = {}
+        self._old: dict[bytes, Cell] = {}
+        self._asked: dict[bytes, Cell] = {}
+
+    def of(self, key: bytes, limit: Limit) -> Cell:
+        """The cell of `key`; a new one when its limit has changed."""
+        cell = self._young.get(key) or self._old.get(key)
+        if cell is None or cell.limit != limit:
+            cell = Cell(key, limit)
+        if len(self._young) * 2 >= MOST:
+            self._old, self._young = self._young, {}
+        self._young[key] = cell
+        return cell
+
+    def asked(self, cell: Cell) -> None:
+        """Remember that control was asked for `cell`, so that its answer finds it."""
+        self._asked[cell.key] = cell
+
+    def granted(self, grant: Grant, now: int) -> Want | None:
+        """Hand control's answer to the cell that asked."""
+        cell = self._asked.pop(grant.key, None)
+        want = cell.grant(grant, now) if cell else None
+        if cell and want:
+            self._asked[cell.key] = cell
+        return want
+
+    def again(self) -> list[Want]:
+        """What to draw again after the link was lost in the middle."""
+        return [cell.want() for cell in self._asked.values()]
+
+    def forget(self) -> int:
+        """Give up everything drawn (a flush); gives how many keys that were."""
+        cells = {**self._old, **self._young}
+        for cell in cells.values():
+            cell.left = cell.until = cell.refused_until = 0
+        self._old, self._young = {}, {key: cell for key, cell in cells.items() if cell.asked}
+        return len(cells)
