@@ -1,0 +1,199 @@
+"""The worker's end of the link: tells the data plane what control says, and reconnects when control comes back."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from ostiary.core.admission import Admission
+from ostiary.core.snapshot import Snapshot
+from ostiary.link.frames import Channel
+from ostiary.link.messages import (
+    Answers, Applied, Ask, Change, Collect, Draw, Grant, Granted, Hello, Lease, Prepare, Prepared, Report, Routes,
+    Swap, Swapped, ToControl, ToWorker, Want, decode_to_worker,
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+SHORTEST_PAUSE = 0.01
+LONGEST_PAUSE = 0.25
+
+
+class Control(Protocol):
+    """What the data plane may ask. While the link is down both are forgotten: ask again at `Door.connected(True)`."""
+
+    def ask(self, digests: list[bytes]) -> None:
+        """Which of these token digests pass? Comes back as `Door.answers`."""
+
+    def draw(self, wants: list[Want]) -> None:
+        """Cells for limits. Comes back as `Door.granted`, one Grant a Want, in their order."""
+
+
+class Door(Protocol):
+    """What the link tells the data plane: plain calls, in stream order, on the event loop."""
+
+    def lease(self, until: int) -> None: ...
+    def answers(self, admissions: dict[bytes, Admission | None]) -> None: ...
+    def granted(self, grants: list[Grant]) -> None: ...
+    def change(self, change: Change) -> dict[str, int]:
+        """Drop what it names; return what was dropped, by kind."""
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Begin building beside the one that serves; an earlier one that was not swapped in is given up."""
+
+    def routes(self, routes: Routes) -> None: ...
+    def prepared(self) -> str:
+        """All routes are in: finish building. Empty, or why it cannot be."""
+
+    def swap(self, revision: int) -> None: ...
+    def report(self, seq: int) -> Report: ...
+    def connected(self, up: bool) -> None:
+        """Control has begun to talk, or is gone."""
+
+
+class Client:
+    """Connects worker number `worker` with control. Give it to the door as its Control, then `run` it with the door."""
+
+    def __init__(self, worker: int, pid: int) -> None:
+        self._worker, self._pid = worker, pid
+        self._session: Session | None = None
+        self._revision = 0
+        self.serving = asyncio.Event()
+        """Set from the first swap on."""
+
+    async def run(self, path: str, door: Door) -> None:
+        """Talk to the control that listens at the Unix socket `path`, again and again, until cancelled.
+
+        What goes wrong in the door itself, or a message that cannot be read, is raised: the process should end.
+        """
+        pause = SHORTEST_PAUSE
+        while True:
+            if await self._connect(door, path=path):
+                pause = SHORTEST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def run_over(self, link: socket.socket, door: Door) -> None:
+        """The same over one connected socket, until it is closed: for a data plane inside control."""
+        await self._connect(door, sock=link)
+
+    def ask(self, digests: list[bytes]) -> None:
+        if self._session is not None:
+            self._session.send(Ask(digests))
+
+    def draw(self, wants: list[Want]) -> None:
+        if self._session is not None:
+            self._session.send(Draw(wants))
+
+    async def _connect(self, door: Door, path: str | None = None, sock: socket.socket | None = None) -> bool:
+        """Connect, say Hello and listen until the connection ends; whether control said anything."""
+        session = Session(Hello(self._worker, self._pid, self._revision), door, self.serving)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(session.channel, path, sock=sock)
+        except OSError as error:
+            log.debug("control cannot be reached: %s", error)
+            return False
+        self._session = session
+        try:
+            await session.ended
+        finally:
+            self._session, self._revision = None, session.revision
+            session.close()
+        return session.heard
+
+
+class Session:
+    """One connection to control, from Hello until it is lost."""
+
+    def __init__(self, hello: Hello, door: Door, serving: asyncio.Event) -> None:
+        self._hello, self._door, self._serving = hello, door, serving
+        self._channel = Channel(decode_to_worker, self._opened, self._receive, self._lost)
+        self._preparing = 0
+        self._missing = 0
+        self._problem = ""
+        self.revision = hello.revision
+        self.heard = False
+        """Whether control has said anything yet: a connection alone may only be waiting for it to be back."""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def channel(self) -> Channel[ToWorker]:
+        return self._channel
+
+    def send(self, message: ToControl) -> None:
+        self._channel.send(message)
+
+    def close(self) -> None:
+        self._channel.abort()
+
+    def _opened(self, channel: Channel[ToWorker]) -> None:
+        channel.send(self._hello)
+
+    def _lost(self, failure: Exception | None) -> None:
+        if self.heard:
+            self._door.connected(False)
+        if self.ended.done():
+            return
+        if failure is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(failure)
+
+    def _receive(self, message: ToWorker) -> None:
+        if not self.heard:
+            self.heard = True
+            self._door.connected(True)
+        self._tell(message)
+
+    def _tell(self, message: ToWorker) -> None:
+        door = self._door
+        match message:
+            case Answers():
+                door.answers(message.admissions)
+            case Granted():
+                door.granted(message.grants)
+            case Lease():
+                door.lease(message.until)
+            case Change():
+                self.send(Applied(message.seq, door.change(message)))
+            case Routes():
+                self._take(message)
+            case Prepare():
+                self._prepare(message.snapshot)
+            case Swap():
+                self._swap(message.revision)
+            case Collect():
+                self.send(door.report(message.seq))
+
+    def _prepare(self, snapshot: Snapshot) -> None:
+        self._preparing, self._missing, self._problem = snapshot.revision, snapshot.routes, ""
+        self._build(lambda: self._door.prepare(snapshot))
+        self._finish()
+
+    def _take(self, routes: Routes) -> None:
+        self._missing -= len(routes.exact) + len(routes.patterns)
+        self._build(lambda: self._door.routes(routes))
+        self._finish()
+
+    def _finish(self) -> None:
+        """Say Prepared once every route is in."""
+        if self._missing > 0:
+            return
+        self._build(self._door.prepared)
+        self.send(Prepared(self._preparing, self._problem))
+
+    def _build(self, step: Callable[[], str | None]) -> None:
+        """Take one step. A snapshot that breaks its own building must not end the worker that serves another."""
+        if self._problem:
+            return
+        try:
+            self._problem = step() or ""
+        except Exception as defect:
+            log.exception("snapshot %d cannot be built", self._preparing)
+            self._problem = f"{type(defect).__name__}: {defect}"
+
+    def _swap(self, revision: int) -> None:
+        self._door.swap(revision)
+        self.revision = revision
+        self.send(Swapped(revision))
+        self._serving.set()
