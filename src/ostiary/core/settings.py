@@ -1,0 +1,491 @@
+"""The settings: every one declared once, with what it means, an example, and whether a reload can change it.
+
+The keys (`log.level` is LOG_LEVEL), the environment variables, `config.current`, `config.reloadable_keys` and
+docs/configuration.md are all read off these declarations.
+"""
+
+from collections.abc import Iterator
+from functools import cache, reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from msgspec import NODEFAULT, Meta, Struct, field
+from msgspec.structs import FieldInfo, replace
+from msgspec.structs import fields as declared_fields
+
+from ostiary.core.measure import (
+    Address,
+    Backend,
+    Duration,
+    Host,
+    Issuer,
+    Network,
+    Secret,
+    Size,
+    Timeout,
+    Url,
+    shown,
+)
+from ostiary.core.snapshot import SECOND
+
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+def about(description: str, example: str = "", *, restart: bool = False) -> Meta:
+    """What a setting means and how it may look; `restart`: a reload does not change it."""
+    return Meta(description=description, examples=[example] if example else [], extra={"restart": restart})
+
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Positive = Annotated[int, Meta(ge=1, le=1 << 40)]
+Status = Annotated[int, Meta(ge=300, le=599)]
+OwnStatus = Annotated[int, Meta(ge=400, le=599)]
+Body = str | dict[str, Any] | list[Any]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the settings; unknown names in it are mistakes."""
+
+
+S = TypeVar("S", bound=Section)
+
+
+class TlsSettings(Section, frozen=True):
+    """TLS on the gateway's listener."""
+
+    certificate: Annotated[str, about("PEM file: the certificate and its chain", "tls/gateway.pem")]
+    key: Annotated[str, about("PEM file: its private key", "tls/gateway.key")]
+    client_ca: Annotated[str, about("PEM file: clients must show a certificate of one of these authorities", "")] = ""
+    minimum: Annotated[Literal["1.2", "1.3"], about("lowest protocol version, in quotes", '"1.2"')] = "1.2"
+
+
+class GatewaySettings(Section, frozen=True):
+    """The data plane: its listener, its limits and its deadlines."""
+
+    listen: Annotated[Address, about("where clients connect; port 0: any free one", "127.0.0.1:8080", restart=True)] = (
+        Address("127.0.0.1:8080")
+    )
+    workers: Annotated[
+        Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],
+        about("worker processes; auto: one a core; 0: inside the control process", "auto", restart=True),
+    ] = "auto"
+    tls: Annotated[TlsSettings | None, about("TLS on the listener; absent: plain HTTP", restart=True)] = None
+    head_timeout: Annotated[Timeout, about("until the head of a request is complete", "10s")] = Timeout(10 * SECOND)
+    body_timeout: Annotated[Timeout, about("between two pieces of a request body", "30s")] = Timeout(30 * SECOND)
+    idle_timeout: Annotated[Timeout, about("how long an unused client connection is kept", "75s")] = Timeout(
+        75 * SECOND
+    )
+    write_timeout: Annotated[Timeout, about("how long a client may refuse to read an answer", "30s")] = Timeout(
+        30 * SECOND
+    )
+    tunnel_timeout: Annotated[Timeout, about("how long a silent tunnel (WebSocket) is kept", "1h")] = Timeout(
+        60 * MINUTE
+    )
+    drain_timeout: Annotated[Timeout, about("how long a stop waits for exchanges in flight", "30s")] = Timeout(
+        30 * SECOND
+    )
+    max_head: Annotated[Size, about("request line and headers; more: 431, or 414", "16KiB")] = Size(16 * KIB)
+    max_headers: Annotated[Positive, about("header fields of a request; more: 431", "100")] = 100
+    max_body: Annotated[Size, about("request body; more: 413", "1TiB")] = Size(1 << 40)
+    max_buffered_body: Annotated[Size, about("bodies held for plug-ins that ask for a whole one", "1MiB")] = Size(MIB)
+    max_connections: Annotated[Positive, about("client connections of one worker", "20000")] = 20_000
+    max_connections_per_address: Annotated[Positive, about("of these from one address", "10000")] = 10_000
+    max_admissions: Annotated[Positive, about("tokens that one worker remembers", "100000")] = 100_000
+    trusted_proxies: Annotated[
+        list[Network], about("networks whose X-Forwarded-*, Forwarded and X-Request-Id are believed", "10.0.0.0/8")
+    ] = []
+
+
+class AdminSettings(Section, frozen=True):
+    """The admin listener: every surface for operators."""
+
+    listen: Annotated[
+        Address, about("where operators connect; port 0: any free one", "127.0.0.1:8081", restart=True)
+    ] = Address("127.0.0.1:8081")
+    trusted_proxies: Annotated[
+        list[Network], about("networks whose X-Forwarded-For and X-Forwarded-Proto are believed", "10.0.0.0/8")
+    ] = []
+    hosts: Annotated[
+        list[Host], about("names, beside addresses and localhost, by which trusted peers may call it", "ops.internal")
+    ] = []
+
+
+class StoreSettings(Section, frozen=True):
+    """What must last."""
+
+    url: Annotated[
+        Url,
+        about(
+            "the database; a relative path starts at the configuration's directory; "
+            "empty: ostiary.db in the state directory",
+            "sqlite:///var/ostiary.db",
+            restart=True,
+        ),
+    ] = Url("")
+
+
+class LogSettings(Section, frozen=True):
+    """What is written down."""
+
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], about("least level that is logged", "INFO")] = "INFO"
+    format: Annotated[Literal["json", "text"], about("one JSON object a line, or text for people", "json")] = "json"
+    access: Annotated[
+        str, about("access log: a file, - for standard output, empty for none; opened anew at each reload", "-")
+    ] = "-"
+
+
+class UpstreamTlsSettings(Section, frozen=True):
+    """TLS towards the backends of an upstream."""
+
+    ca: Annotated[str, about("PEM file of authorities; empty: the system's", "tls/ca.pem")] = ""
+    name: Annotated[str, about("name that certificates must show; empty: the backend's host", "api.internal")] = ""
+    verify: Annotated[bool, about("whether certificates are verified at all", "true")] = True
+    certificate: Annotated[str, about("PEM file: the certificate that Ostiary shows", "")] = ""
+    key: Annotated[str, about("PEM file: its private key", "")] = ""
+
+
+class UpstreamSettings(Section, frozen=True):
+    """A set of backends and how one is chosen."""
+
+    servers: Annotated[
+        Annotated[list[Backend], Meta(min_length=1)],
+        about("backends: HOST:PORT, [IPV6]:PORT or unix:/PATH", '["127.0.0.1:5000", "127.0.0.1:5001"]'),
+    ]
+    balance: Annotated[
+        Literal["round_robin", "least_connections"], about("how a backend is chosen", "least_connections")
+    ] = "round_robin"
+    preserve_host: Annotated[bool, about("send the client's Host instead of the backend's", "true")] = False
+    connect_timeout: Annotated[Timeout, about("until a connection stands, or one is free", "1s")] = Timeout(SECOND)
+    timeout: Annotated[Timeout, about("until the response head, and between pieces of its body", "30s")] = Timeout(
+        30 * SECOND
+    )
+    idle_timeout: Annotated[Timeout, about("how long an unused connection is kept", "60s")] = Timeout(60 * SECOND)
+    max_connections: Annotated[Positive, about("of one worker to one backend", "1024")] = 1024
+    fail_timeout: Annotated[Duration, about("how long a backend that refused is passed over", "5s")] = Duration(
+        5 * SECOND
+    )
+    tls: Annotated[UpstreamTlsSettings | None, about("TLS towards the backends; {} for plain defaults", "{}")] = None
+
+
+class LimitSettings(Section, frozen=True):
+    """A rate limit; all of it may come at once."""
+
+    requests: Annotated[Positive, about("how many requests", "100")]
+    per: Annotated[Timeout, about("in which time", "1s")] = Timeout(SECOND)
+    by: Annotated[
+        Literal["client", "user", "address", "route"],
+        about("counted for each client application, user or address, or for all requests together", "client"),
+    ] = "client"
+
+
+ANY_CLIENT: Literal["client-app"] = "client-app"
+
+
+class RequireSettings(Section, frozen=True):
+    """What the token of a request must be."""
+
+    token: Annotated[
+        Literal["client-app", "user"], about("user: a token with a user; client-app: any token", "user")
+    ] = ANY_CLIENT
+    scope: Annotated[
+        str | list[str], about("one of these scopes; text separated by blanks, or a list; empty: any token", "basic")
+    ] = ""
+
+
+PluginUse = str | dict[str, dict[str, Any]]
+
+
+class RouteSettings(Section, frozen=True):
+    """A public method and path, what it requires, and the backend path that it becomes."""
+
+    match: Annotated[
+        str,
+        about(
+            "methods (one, some with commas, or *) and path; {name} is one segment, {name:EXPRESSION} what it matches",
+            "GET /v1.0/countries/{code:[A-Z]{3}}",
+        ),
+    ]
+    upstream: Annotated[str, about("name of the upstream", "countries")]
+    to: Annotated[str, about("path at the backend, {name} filled in; absent: the public path", "/countries/{code}")] = (
+        ""
+    )
+    require: Annotated[
+        RequireSettings | None, about("the token it takes; absent: public", "{token: user, scope: basic}")
+    ] = None
+    limit: Annotated[
+        str | LimitSettings | None, about("a name from limits, or a limit of its own", "{requests: 5, per: 1m}")
+    ] = None
+    actions: Annotated[
+        list[PluginUse], about("plug-ins on the request: a name, or {name: {its arguments}}", "[replace_user_id]")
+    ] = []
+    filters: Annotated[
+        list[PluginUse], about("plug-ins on the response", "[{remove_json_field: {field: balance}}]")
+    ] = []
+    errors: Annotated[
+        dict[Status, Body], about("bodies that replace backend answers of these statuses", "{404: {error: unknown}}")
+    ] = {}
+    keep_authorization: Annotated[bool, about("send the Authorization header on to the backend", "false")] = False
+    max_body: Annotated[Size | None, about("request body; absent: the gateway's limit", "1MiB")] = None
+    timeout: Annotated[Duration, about("for the whole exchange; 0s: no limit", "0s")] = Duration(0)
+
+
+class MappingFiles(Section, frozen=True):
+    """ApiFest mapping files that are read alike."""
+
+    files: Annotated[str, about("a file, a directory, or a pattern", "mappings/*.xml")]
+    legacy_regex: Annotated[bool, about("read external paths as one regular expression, as ApiFest did", "true")] = (
+        False
+    )
+
+
+class SessionSettings(Section, frozen=True):
+    """Log-ins of people."""
+
+    ttl: Annotated[Timeout, about("life of a session token, at most 24h", "30m")] = Timeout(30 * MINUTE)
+
+
+class LoginSettings(Section, frozen=True):
+    """Protection of log-ins."""
+
+    limit: Annotated[Positive, about("requests to log in from one address in 300 s", "600")] = 600
+
+
+class PasswordSettings(Section, frozen=True):
+    """What passwords must be."""
+
+    min_length: Annotated[Annotated[int, Meta(ge=1, le=1024)], about("least number of characters", "8")] = 8
+
+
+class OwnerSettings(Section, frozen=True):
+    """The first account."""
+
+    name: Annotated[str, about("user name", "admin", restart=True)]
+    password: Annotated[Secret, about("password", "{env: OSTIARY_OWNER_PASSWORD}", restart=True)]
+    email: Annotated[str, about("address, an alternative to the name at log-in", "admin@example.org", restart=True)] = (
+        ""
+    )
+    totp_secret: Annotated[
+        Secret | None, about("base32 text of the second factor", "{env: OSTIARY_OWNER_TOTP}", restart=True)
+    ] = None
+
+
+class BootstrapSettings(Section, frozen=True):
+    """Read only while the store has no user: for unattended installations and tests."""
+
+    owner: Annotated[
+        OwnerSettings | None, about("absent: made with a one-time password, printed once", restart=True)
+    ] = None
+
+
+class OauthSettings(Section, frozen=True):
+    """The OAuth 2.0 server."""
+
+    issuer: Annotated[
+        Issuer, about("its name in metadata and answers; empty: the gateway's URL", "https://api.example.org")
+    ] = Issuer("")
+    code_lifetime: Annotated[Timeout, about("life of an authorization code", "60s")] = Timeout(60 * SECOND)
+    refresh_absolute_lifetime: Annotated[Timeout, about("refreshing ends so long after the first issue", "30d")] = (
+        Timeout(30 * DAY)
+    )
+    authenticator: Annotated[str, about("who checks names and passwords: Ostiary, or a plug-in", "ostiary")] = "ostiary"
+    grants: Annotated[dict[str, str], about("further grant types and the plug-in of each", "{sms: acme_sms}")] = {}
+    signing_alg: Annotated[Literal["ES256", "EdDSA", "RS256"], about("how tokens are signed", "ES256")] = "ES256"
+
+
+GRANT_TYPES = ("authorization_code", "client_credentials", "refresh_token", "password")
+
+
+class ApifestSettings(Section, frozen=True):
+    """How closely the ApiFest surface follows ApiFest."""
+
+    revoke_as_string: Annotated[bool, about('revoke answers {"revoked":"true"}; false: the boolean', "true")] = True
+    strict_status: Annotated[bool, about("failures that ApiFest answers with 200 get their own status", "true")] = False
+    legacy_redirects: Annotated[bool, about("auth-codes accepts any URL: an open redirector", "false")] = False
+    reload_by_get: Annotated[bool, about("GET /apifest-reload reloads too", "true")] = True
+    reveal_client_secrets: Annotated[bool, about("keep new client secrets, encrypted, and list them", "false")] = False
+    validate_reveals_refresh: Annotated[bool, about("tokens/validate shows the refresh token", "true")] = True
+    gateway_status: Annotated[
+        Literal["compat", "standard"],
+        about("statuses of mapping files: ApiFest's, or 403, 405, 502, 504 where they fit", "compat"),
+    ] = "compat"
+    default_grant_types: Annotated[
+        list[str],
+        about("of applications registered without any", "[authorization_code, client_credentials, refresh_token]"),
+    ] = field(default_factory=lambda: list(GRANT_TYPES[:3]))
+    trusted_networks: Annotated[
+        list[Network], about("peers of the admin listener that need no credentials there", "[127.0.0.0/8, ::1/128]")
+    ] = []
+    classes: Annotated[
+        dict[str, PluginUse], about("Java class -> plug-in, as in a route", "{com.acme.Sign: {sign: {key: k1}}}")
+    ] = {}
+    global_errors: Annotated[str, about("global errors file; its bodies join errors", "global-errors.xml")] = ""
+
+
+class DialectSettings(Section, frozen=True):
+    """The outside surfaces."""
+
+    apifest: Annotated[ApifestSettings, about("ApiFest")] = ApifestSettings()
+
+
+class PluginSettings(Section, frozen=True):
+    """Plug-ins beside the bundled ones. Nothing that is not named here is ever imported."""
+
+    directory: Annotated[str, about("where plug-in files are", "plugins")] = ""
+    names: Annotated[
+        dict[Name, str], about("name -> FILE.py:ATTRIBUTE in the directory, or entry-point", "{sign: sign.py:sign}")
+    ] = {}
+
+
+class Settings(Section, frozen=True):
+    """The whole configuration."""
+
+    gateway: Annotated[GatewaySettings, about("the data plane")] = GatewaySettings()
+    admin: Annotated[AdminSettings, about("the admin listener")] = AdminSettings()
+    store: Annotated[StoreSettings, about("what must last")] = StoreSettings()
+    state_dir: Annotated[
+        str, about("directory of all that Ostiary keeps; relative to the configuration file", "var", restart=True)
+    ] = "var"
+    pid_file: Annotated[
+        str, about("empty: ostiary.pid in the state directory", "/run/ostiary/ostiary.pid", restart=True)
+    ] = ""
+    log: Annotated[LogSettings, about("what is written down")] = LogSettings()
+    upstreams: Annotated[dict[Name, UpstreamSettings], about("upstreams by name")] = {}
+    routes: Annotated[list[RouteSettings], about("routes")] = []
+    mappings: Annotated[list[str | MappingFiles], about("ApiFest mapping files", '["mappings/*.xml"]')] = []
+    errors: Annotated[
+        dict[OwnStatus, Body],
+        about("bodies of the answers that the gateway makes itself", '{404: {"error": "resource not found"}}'),
+    ] = {}
+    limits: Annotated[
+        dict[Name, LimitSettings],
+        about("limits by name; `default` holds for each client application without its own"),
+    ] = {}
+    session: Annotated[SessionSettings, about("log-ins of people")] = SessionSettings()
+    login: Annotated[LoginSettings, about("protection of log-ins")] = LoginSettings()
+    passwords: Annotated[PasswordSettings, about("what passwords must be")] = PasswordSettings()
+    bootstrap: Annotated[BootstrapSettings, about("the first account", restart=True)] = BootstrapSettings()
+    oauth: Annotated[OauthSettings, about("the OAuth 2.0 server")] = OauthSettings()
+    dialects: Annotated[DialectSettings, about("the outside surfaces")] = DialectSettings()
+    plugins: Annotated[PluginSettings, about("plug-ins beside the bundled ones")] = PluginSettings()
+
+
+class Declared(NamedTuple):
+    """One setting as declared. `path` is its place in the file, `type` without None."""
+
+    path: tuple[str, ...]
+    type: object
+    optional: bool
+    """Whether its section may be absent; then its value is None."""
+    default: object
+    description: str
+    example: str
+    restart: bool
+
+    @property
+    def key(self) -> str:
+        """`log.level` is LOG_LEVEL."""
+        return "_".join(self.path).upper()
+
+    @property
+    def secret(self) -> bool:
+        """Whether it is never shown."""
+        return self.type is Secret
+
+
+class Field(NamedTuple):
+    """A field of a section: its type without None and Annotated, and what was said about it."""
+
+    name: str
+    hint: Any
+    """The type as written."""
+    type: Any
+    required: bool
+    default: object
+    description: str
+    example: str
+    restart: bool
+
+
+@cache
+def fields(section: type[Section]) -> tuple[Field, ...]:
+    """The fields of a section, as declared."""
+    hints = get_type_hints(section, include_extras=True)
+    return tuple(_field(each, hints[each.name]) for each in declared_fields(section))
+
+
+def _field(each: FieldInfo, hint: object) -> Field:
+    said = next(meta for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.description is not None)
+    default = each.default if each.default is not NODEFAULT else None
+    if each.default_factory is not NODEFAULT:
+        default = each.default_factory()
+    example = str(said.examples[0]) if said.examples else ""
+    restart = bool((said.extra or {})["restart"])
+    return Field(each.name, hint, plain(hint), each.required, default, said.description or "", example, restart)
+
+
+def plain(hint: Any) -> Any:
+    """A type without Annotated around it and without None beside it."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, (plain(each) for each in get_args(hint) if each is not NoneType))
+    return hint
+
+
+def is_section(kind: object) -> TypeGuard[type[Section]]:
+    """Whether a type is a section (and so its fields are settings)."""
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def is_scalar(kind: object) -> bool:
+    """Whether a type holds one value, or a list of such: what has a key."""
+    if get_origin(kind) is list:
+        inner = plain(get_args(kind)[0])
+        return get_origin(inner) is not list and is_scalar(inner)
+    if get_origin(kind) in (Union, UnionType):
+        return all(is_scalar(each) for each in get_args(kind))
+    return get_origin(kind) is Literal or (isinstance(kind, type) and not is_section(kind))
+
+
+def declared(section: type[Section], path: tuple[str, ...] = (), optional: bool = False) -> Iterator[Declared]:
+    """Every setting that has a key, in the order of declaration."""
+    for each in fields(section):
+        here = (*path, each.name)
+        if is_section(each.type):
+            yield from declared(each.type, here, optional or each.default is None)
+        elif is_scalar(each.type):
+            yield Declared(here, each.type, optional, each.default, each.description, each.example, each.restart)
+
+
+KEYS: dict[str, Declared] = {each.key: each for each in declared(Settings)}
+
+
+def value_of(settings: Settings, path: tuple[str, ...]) -> object:
+    """The value at `path`; None where its section is absent."""
+    value: object = settings
+    for name in path:
+        if value is None:
+            return None
+        value = getattr(value, name)
+    return value
+
+
+def values(settings: Settings) -> dict[str, object]:
+    """Every key with its effective value, secrets redacted, measures as they are written."""
+    return {key: shown(value_of(settings, each.path)) for key, each in KEYS.items()}
+
+
+def kept(old: S, new: S) -> S:
+    """`new`, with what needs a restart as `old` has it."""
+    changes: dict[str, object] = {}
+    for each in fields(type(new)):
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if isinstance(before, Section) and isinstance(after, Section):
+            changes[each.name] = kept(before, after)
+        elif each.restart:
+            changes[each.name] = before
+    return replace(new, **changes)
