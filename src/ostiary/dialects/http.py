@@ -1,0 +1,360 @@
+"""Control's HTTP server: the strict HTTP/1.1 of the data plane (core.http1), one request at a time a connection.
+
+Why our own connection and not an ASGI server: one parser guards both planes, dialects need their own reason phrases,
+and head and body leave in one write. A request becomes a value, its answer is a value; nothing streams here.
+
+    head -> room for the body -> body (or the note that it is too large) -> a task makes the answer -> one write
+
+A client that hangs up stops nothing: the task of a change runs to its end. Everything waits under a deadline, every
+buffer has a bound, and a connection that ends on a refusal is shut down for writing first and drained for a moment, so
+that the answer is not lost in a reset (RFC 9112 section 9.6).
+"""
+
+import asyncio
+import contextlib
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from typing import cast
+
+import structlog
+from msgspec import Struct
+
+from ostiary.core.http1 import REASONS, BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
+from ostiary.dialects.message import REQUEST_ID, Answer, Application, Network, Request, client_address, within
+
+log = structlog.get_logger("ostiary.http")
+
+_TARGET = re.compile(rb"[!-~]{1,32} (?:[A-Za-z]+://[^/ ]*)?(/[!-~]*)")
+_BUFFER = 1 << 18
+"""Bytes that wait behind a request in progress before reading pauses."""
+
+
+class Bounds(Struct, frozen=True):
+    """Limits of a listener; times in seconds."""
+
+    head_time: float = 10.0
+    body_time: float = 30.0
+    idle_time: float = 75.0
+    write_time: float = 30.0
+    """How long a client may leave an answer unread."""
+    linger_time: float = 2.0
+    max_head: int = 16_384
+    max_connections: int = 1024
+
+
+class Listener:
+    """What the connections of one listening socket share. `proxies` are asked anew for each request (reloads)."""
+
+    def __init__(
+        self,
+        application: Application,
+        proxies: Callable[[], Iterable[Network]] = tuple,
+        *,
+        public: bool = False,
+        secure: bool = False,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.application = application
+        self.proxies = proxies
+        self.public = public
+        self.secure = secure
+        self.bounds = bounds or Bounds()
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Serve a bound socket (TCP or Unix) until `drain`."""
+        loop = asyncio.get_running_loop()
+        unix = sock.family == socket.AF_UNIX
+        create = loop.create_unix_server if unix else loop.create_server
+        self._server = await create(lambda: Connection(self), sock=sock, backlog=512)
+
+    async def drain(self, seconds: float = 10.0) -> None:
+        """Accept no more, let what runs answer, then close; what is not done after `seconds` is cancelled."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self.connections):
+            connection.drain()
+        if self.tasks:
+            _, late = await asyncio.wait(tuple(self.tasks), timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in tuple(self.connections):
+            connection.end()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection: `_take` is what the next bytes are for."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.bounds = listener.bounds
+        self.buffer = bytearray()
+        self.transport: asyncio.Transport
+        self.peer = ""
+        self._take: Callable[[], bool] = self._head
+        self._timer: asyncio.TimerHandle | None = None
+        self._request = Request("", "")
+        self._close = False
+        self._begun = False
+        self._full = False
+        self._left = 0
+        self._room = 0
+        self._pieces: list[bytes] = []
+        self._chunks: ChunkDecoder | None = None
+
+    # -- callbacks of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        self.peer = str(name[0]) if isinstance(name, tuple) else ""
+        self.listener.connections.add(self)
+        self._deadline(self.bounds.head_time, self._idle)
+        if len(self.listener.connections) > self.bounds.max_connections:
+            self._refuse(503, "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.listener.connections.discard(self)
+        self._deadline(0)
+        self._take = self._nothing
+
+    def eof_received(self) -> bool:
+        """A half-closed client still gets the answer to what it has sent whole."""
+        self._close = True
+        return self._take in (self._busy, self._waiting)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while self._take():
+            pass
+
+    def pause_writing(self) -> None:
+        """The client does not read: nothing more is answered until it does."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._take == self._waiting:
+            self._next()
+
+    # -- states: each takes what it can of the buffer and says whether to go on with the next
+
+    def _head(self) -> bool:
+        while self.buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: empty lines in front of a request line
+            del self.buffer[:2]
+        if not self.buffer:
+            return False
+        if not self._begun:
+            self._begun = True
+            self._deadline(self.bounds.head_time, self._idle)
+        end = self.buffer.find(b"\r\n\r\n", 0, self.bounds.max_head)
+        try:
+            if end < 0:
+                unfinished(bytes(self.buffer), self.bounds.max_head)
+                return False
+            head = parse_request_head(bytes(self.buffer[: end + 4]))
+        except BadMessage as bad:
+            return self._bad(bad)
+        del self.buffer[: end + 4]
+        return self._begin(head)
+
+    def _begin(self, head: RequestHead) -> bool:
+        self._request = request = self._read(head)
+        self._close = head.close or not head.line.minor
+        self._room = self.listener.application.room(request)
+        expects = [value.lower() for value in request.headers.get("expect", [])]
+        if any(value != "100-continue" for value in expects):
+            return self._refuse(417, "unknown expectation")
+        if head.framing.length > self._room:
+            request.oversized = self._close = True
+            return self._start()
+        self._pieces, self._left = [], max(head.framing.length, 0)
+        self._chunks = ChunkDecoder() if head.framing.chunked else None
+        if not self._left and self._chunks is None:
+            return self._start()
+        if expects and head.line.minor and not self.buffer:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._deadline(self.bounds.body_time, self._late)
+        self._take = self._body if self._chunks is None else self._chunked
+        return True
+
+    def _read(self, head: RequestHead) -> Request:
+        listener = self.listener
+        path, _, query = head.line.target.decode("ascii").partition("?")
+        headers: dict[str, list[str]] = {}
+        for name, value in head.fields:
+            headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+        proxies = tuple(listener.proxies())
+        believed = listener.public or within(self.peer, proxies)
+        request = Request(
+            head.line.method.decode("ascii"), path, query, headers, head.host.decode("ascii"),
+            peer=self.peer, address=self.peer, secure=listener.secure, public=listener.public,
+        )  # fmt: skip
+        if believed:
+            request.address = client_address(self.peer, headers, proxies)
+            request.host = request.one("x-forwarded-host") or request.host
+            request.secure = (request.one("x-forwarded-proto").lower() or "http") == "https"
+        given = request.one("x-request-id")
+        request.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+        return request
+
+    def _body(self) -> bool:
+        if len(self.buffer) < self._left:
+            return False
+        self._pieces = [bytes(self.buffer[: self._left])]
+        del self.buffer[: self._left]
+        return self._start()
+
+    def _chunked(self) -> bool:
+        chunks = self._chunks
+        if chunks is None or not self.buffer:
+            return False
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        try:
+            pieces = chunks.feed(data)
+        except BadMessage as bad:
+            return self._bad(bad)
+        self._room -= sum(map(len, pieces))
+        if self._room < 0:
+            self._request.oversized = self._close = True
+            return self._start()
+        self._pieces += pieces
+        if not chunks.done:
+            return False
+        self.buffer += chunks.rest
+        return self._start()
+
+    def _busy(self) -> bool:
+        if len(self.buffer) > _BUFFER:
+            self.transport.pause_reading()
+        return False
+
+    def _waiting(self) -> bool:
+        return self._busy()
+
+    def _nothing(self) -> bool:
+        self.buffer.clear()
+        return False
+
+    # -- the exchange
+
+    def _start(self) -> bool:
+        request = self._request
+        request.body = b"" if request.oversized else b"".join(self._pieces)
+        self._pieces = []
+        self._deadline(0)
+        self._take = self._busy
+        task = asyncio.get_running_loop().create_task(self._exchange(request))
+        self.listener.tasks.add(task)
+        task.add_done_callback(self.listener.tasks.discard)
+        return False
+
+    async def _exchange(self, request: Request) -> None:
+        try:
+            answer = await self.listener.application.answer(request)
+        except Exception:
+            log.exception("request failed", request_id=request.request_id, path=request.path)
+            answer = self.listener.application.refuse(request, 500, "an unexpected error occurred")
+        self._write(request, answer)
+        if self._take == self._busy:
+            self._next()
+
+    def _next(self) -> None:
+        if self._full:
+            self._take = self._waiting
+            self._deadline(self.bounds.write_time, self.transport.abort)
+            return
+        self._request, self._begun, self._take = Request("", ""), False, self._head
+        self._deadline(self.bounds.idle_time, self._idle)
+        self.transport.resume_reading()
+        while self._take():
+            pass
+
+    def _write(self, request: Request, answer: Answer) -> None:
+        if self.transport.is_closing():
+            return
+        close = self._close or answer.close or self.listener.draining
+        self.transport.write(serialise(request, answer, close))
+        if close:
+            self._linger()
+
+    def _bad(self, bad: BadMessage) -> bool:
+        return self._refuse(bad.status, bad.reason)
+
+    def _refuse(self, status: int, reason: str) -> bool:
+        request = self._request if self._request.path else self._guess()
+        answer = self.listener.application.refuse(request, status, reason)
+        self._close = True
+        self._write(request, answer)
+        return False
+
+    def _guess(self) -> Request:
+        """What a refused head seems to have asked for: it decides only in whose words it is refused."""
+        match = _TARGET.match(bytes(self.buffer[:1024]))
+        path = match[1].partition(b"?")[0].decode("ascii") if match else ""
+        return Request("", path, peer=self.peer, address=self.peer, request_id=secrets.token_hex(12))
+
+    # -- time and the end
+
+    def _deadline(self, seconds: float, then: Callable[[], object] | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then) if then else None
+
+    def _idle(self) -> None:
+        """No whole head in time: silence ends silently, half a head gets its 408."""
+        if self.buffer:
+            self._refuse(408, "the request head did not come in time")
+        else:
+            self.end()
+
+    def _late(self) -> None:
+        self._refuse(408, "the request body did not come in time")
+
+    def _linger(self) -> None:
+        self._take = self._nothing
+        self.buffer.clear()
+        self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
+        self._deadline(self.bounds.linger_time, self.end)
+
+    def drain(self) -> None:
+        """Close now if nothing is asked; else after the answer."""
+        if self._take == self._head and not self.buffer:
+            self.end()
+
+    def end(self) -> None:
+        """Close after what is written; a client that does not read it is cut off."""
+        self._deadline(self.bounds.linger_time, self.transport.abort)
+        self.transport.close()
+
+
+def serialise(request: Request, answer: Answer, close: bool) -> bytes:
+    """Head and body of an answer in one piece."""
+    reason = answer.reason or REASONS.get(answer.status, "")
+    bodiless = answer.status in (204, 304)
+    lines = [f"HTTP/1.1 {answer.status} {reason}", f"Date: {_date(int(time.time()))}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    if not bodiless:
+        lines.append(f"Content-Length: {len(answer.body)}")
+    lines.append(f"X-Request-ID: {request.request_id}")
+    if close:
+        lines.append("Connection: close")
+    head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
+    return head if bodiless or request.method == "HEAD" else head + answer.body
+
+
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)

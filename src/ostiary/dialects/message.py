@@ -1,0 +1,134 @@
+"""What a dialect reads and writes: a request on control's own listeners, and its answer."""
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import Struct
+
+Network = IPv4Network | IPv6Network
+Pairs = list[tuple[str, str]]
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Request(Struct):
+    """One request. Text is Latin-1 where the wire has bytes above ASCII (header values)."""
+
+    method: str
+    path: str
+    """As sent, without the query."""
+    query: str = ""
+    headers: dict[str, list[str]] = {}
+    """Lower-case name -> its values, in the order of the message."""
+    host: str = ""
+    body: bytes = b""
+    peer: str = ""
+    """The address at the other end of the TCP connection; empty on a Unix socket."""
+    address: str = ""
+    """Who asks, for audit and throttling: `peer`, or the right-most address that is no trusted proxy's."""
+    secure: bool = False
+    """Whether the client's side is https."""
+    public: bool = False
+    """Forwarded by a worker from the gateway's listener: only public paths, never trusted."""
+    request_id: str = ""
+    oversized: bool = False
+    """More was sent than the dialect takes; `body` is empty and the connection closes after the answer."""
+
+    def one(self, name: str) -> str:
+        """The value of a header that is there exactly once, else empty."""
+        values = self.headers.get(name, [])
+        return values[0] if len(values) == 1 else ""
+
+    def media_type(self) -> str:
+        """The essence of Content-Type in lower case, without parameters."""
+        return self.one("content-type").partition(";")[0].strip(" \t").lower()
+
+    def pairs(self) -> Pairs:
+        """The query's parameters in order."""
+        return parse_pairs(self.query)
+
+
+class Answer(Struct, frozen=True):
+    """An answer. Content-Length, Date, Connection and X-Request-ID are the connection's to add."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+    """Empty: the standard phrase."""
+    close: bool = False
+
+
+class Application(Protocol):
+    """What stands behind a listener."""
+
+    def room(self, request: Request) -> int:
+        """How many bytes of body this request may bring, by its head alone."""
+        ...
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer, for every request, oversized ones too. Raises nothing that a client can cause."""
+        ...
+
+    def refuse(self, request: Request, status: int, reason: str) -> Answer:
+        """The answer to what is no request, or one whose body never came: `path` may be a guess or empty."""
+        ...
+
+
+def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """A JSON body, compact."""
+    return Answer(status, msgspec.json.encode(value), (("Content-Type", JSON), *headers))
+
+
+def parse_pairs(text: str) -> Pairs:
+    """Form-urlencoded text in order, blank values kept; bytes that are no UTF-8 become U+FFFD, which no name holds."""
+    return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=None)
+
+
+def repeated(pairs: Pairs) -> str | None:
+    """The first name that is given more than once."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def segment(text: str) -> str:
+    """A path segment, percent-decoded once; bytes that are no UTF-8 become U+FFFD."""
+    return unquote(text, errors="replace") if "%" in text else text
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address without port; an IPv4 one mapped into IPv6 becomes itself."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def within(text: str, networks: Iterable[Network]) -> bool:
+    """Whether `text` is an address in one of the networks."""
+    address = parse_address(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def client_address(peer: str, headers: Mapping[str, list[str]], proxies: tuple[Network, ...]) -> str:
+    """Who asks, as a believed peer says: the right-most address of X-Forwarded-For that is no trusted proxy's."""
+    hops = [hop.strip(" \t") for value in headers.get("x-forwarded-for", []) for hop in value.split(",")]
+    nearest = peer
+    for hop in reversed(hops):
+        if parse_address(hop) is None:
+            return nearest
+        nearest = hop
+        if not within(hop, proxies):
+            return nearest
+    return nearest

@@ -1,0 +1,289 @@
+"""Control's HTTP server on a real socket, with a small application behind it."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
+from ipaddress import ip_network
+
+import pytest
+
+from ostiary.dialects.http import Bounds, Listener
+from ostiary.dialects.message import Answer, Network, Request, json_answer
+
+ROOM = 16
+
+
+class Echo:
+    """Answers with what it understood; `/wait` answers when `gate` opens, `/fail` is a defect."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.arrived = asyncio.Event()
+        self.seen: list[Request] = []
+
+    def room(self, request: Request) -> int:
+        return ROOM
+
+    async def answer(self, request: Request) -> Answer:
+        self.seen.append(request)
+        self.arrived.set()
+        if request.oversized:
+            return json_answer(413, {"error": "too large"})
+        if request.path == "/wait":
+            await self.gate.wait()
+        if request.path == "/fail":
+            raise KeyError("a defect")
+        if request.path == "/odd":
+            return Answer(401, b"{}", (("Content-Type", "application/json"),), reason="UNAUTHORIZED")
+        if request.path == "/none":
+            return Answer(204)
+        if request.path == "/big":
+            return Answer(200, b"x" * 4_000_000)
+        return Answer(200, f"{request.method} {request.path} {request.query} {request.body!r}".encode())
+
+    def refuse(self, request: Request, status: int, reason: str) -> Answer:
+        return json_answer(status, {"error": reason, "path": request.path})
+
+
+class Served:
+    """A listener on a free port, and its address."""
+
+    def __init__(self, echo: Echo, listener: Listener, port: int) -> None:
+        self.echo, self.listener, self.port = echo, listener, port
+
+    async def send(self, data: bytes, *, eof: bool = True) -> bytes:
+        """Everything that comes back until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        if eof:
+            writer.write_eof()
+        try:
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+
+
+async def serve(
+    proxies: Callable[[], Iterable[Network]] = tuple, public: bool = False, bounds: Bounds | None = None
+) -> Served:
+    echo = Echo()
+    listener = Listener(echo, proxies, public=public, bounds=bounds)
+    sock = socket.create_server(("127.0.0.1", 0))
+    await listener.listen(sock)
+    return Served(echo, listener, sock.getsockname()[1])
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    served = await serve(bounds=Bounds(head_time=0.2, body_time=0.2, idle_time=0.2, linger_time=0.2))
+    yield served
+    await served.listener.drain(1)
+
+
+def split(raw: bytes) -> tuple[str, dict[str, str], bytes]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return status, {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
+
+
+async def test_an_answer_has_its_length_its_date_and_a_fresh_request_id(served: Served) -> None:
+    raw = await served.send(b"GET /a%20b?x=1&y HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    status, headers, body = split(raw)
+    assert status == "HTTP/1.1 200 OK"
+    assert body == b"GET /a%20b x=1&y b''"
+    assert headers["content-length"] == str(len(body))
+    assert headers["connection"] == "close"
+    assert re.fullmatch(r"[0-9a-f]{24}", headers["x-request-id"])
+    assert headers["date"].endswith(" GMT")
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("req-123", True), ("-x", False), ("a b", False), ("a" * 65, False)])
+async def test_a_well_formed_request_id_is_kept(served: Served, sent: str, kept: bool) -> None:
+    raw = await served.send(f"GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: {sent}\r\n\r\n".encode())
+    assert (split(raw)[1]["x-request-id"] == sent) is kept
+
+
+async def test_pipelined_requests_are_answered_in_order_on_one_connection(served: Served) -> None:
+    one = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+    two = b"POST /2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n1\r\nf\r\n0\r\n\r\n"
+    three = b"\r\nGET /3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    raw = await served.send(one + two + three, eof=False)
+    assert raw.count(b"HTTP/1.1 200 OK") == 3
+    assert [body in raw for body in (b"POST /1  b'abc'", b"POST /2  b'def'", b"GET /3  b''")] == [True] * 3
+    assert raw.index(b"/1") < raw.index(b"/2") < raw.index(b"/3")
+
+
+async def test_bytes_that_come_one_by_one_make_the_same_request(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    for byte in b"POST /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc":
+        writer.write(bytes([byte]))
+        await writer.drain()
+    assert split(await reader.read())[2] == b"POST /1  b'abc'"
+    writer.close()
+
+
+async def test_a_dialect_may_say_its_own_reason_phrase(served: Served) -> None:
+    raw = await served.send(b"GET /odd HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert split(raw)[0] == "HTTP/1.1 401 UNAUTHORIZED"
+
+
+async def test_head_has_the_length_and_no_body(served: Served) -> None:
+    status, headers, body = split(await served.send(b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n"))
+    assert (status, headers["content-length"], body) == ("HTTP/1.1 200 OK", str(len("HEAD /x  b''")), b"")
+
+
+async def test_204_has_neither_body_nor_length(served: Served) -> None:
+    status, headers, body = split(await served.send(b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n"))
+    assert (status, body) == ("HTTP/1.1 204 No Content", b"")
+    assert "content-length" not in headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 17\r\n\r\n",
+        b"Content-Length: 99999999999999999\r\nExpect: 100-continue\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n11\r\n" + b"x" * 17,
+    ],
+)
+async def test_a_body_over_its_room_is_answered_before_it_has_come(served: Served, body: bytes) -> None:
+    raw = await served.send(b"POST /x HTTP/1.1\r\nHost: h\r\n" + body, eof=False)
+    status, headers, answer = split(raw)
+    assert (status, answer) == ("HTTP/1.1 413 Content Too Large", b'{"error":"too large"}')
+    assert headers["connection"] == "close"
+
+
+async def test_a_body_that_fills_its_room_is_taken(served: Served) -> None:
+    raw = await served.send(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 16\r\n\r\n" + b"x" * 16)
+    assert split(raw)[2] == b"POST /x  b'xxxxxxxxxxxxxxxx'"
+
+
+async def test_100_continue_is_said_before_the_body(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"ok")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
+BAD = [
+    (b"GET /x HTTP/1.1\r\n\r\n", 400, "/x"),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "/x"),
+    (b"GET /x HTTP/1.1\r\nHost : a\r\n\r\n", 400, "/x"),
+    (b"GET /x HTTP/1.1\nHost: a\n\n", 400, "/x"),
+    (b"GET /x HTTP/2.0\r\nHost: a\r\n\r\n", 505, "/x"),
+    (b"GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""),
+    (b"\x16\x03\x01\x02\x00\x01\x00", 400, ""),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "/x"),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", 400, "/x"),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "/x"),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "/x"),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400, "/x"),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", 417, "/x"),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\nA: " + b"x" * 20_000, 431, "/x"),
+    (b"GET /" + b"x" * 20_000, 414, "/" + "x" * 1019),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431, "/x"),
+    (b"GET /x HTT", 408, "/x"),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na", 408, "/x"),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "path"), BAD)
+async def test_what_is_no_request_is_refused_and_the_connection_ends(
+    served: Served, data: bytes, status: int, path: str
+) -> None:
+    line, headers, body = split(await served.send(data, eof=False))
+    assert line.split(" ")[1] == str(status)
+    assert headers["connection"] == "close"
+    assert f'"path":"{path}"'.encode() in body
+    assert served.echo.seen == []
+
+
+async def test_a_second_request_that_is_bad_is_refused_as_itself(served: Served) -> None:
+    raw = await served.send(b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\n\r\n", eof=False)
+    assert b"/1" in raw
+    assert raw.endswith(b'"path":"/2"}')
+
+
+async def test_a_silent_connection_ends_without_a_word(served: Served) -> None:
+    assert await served.send(b"", eof=False) == b""
+
+
+async def test_a_defect_is_a_500_that_tells_nothing(served: Served) -> None:
+    status, _, body = split(await served.send(b"GET /fail HTTP/1.1\r\nHost: h\r\n\r\n"))
+    assert status == "HTTP/1.1 500 Internal Server Error"
+    assert b"defect" not in body
+
+
+async def test_a_client_that_hangs_up_stops_nothing(served: Served) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"POST /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    await served.echo.arrived.wait()
+    (task,) = served.listener.tasks
+    writer.transport.abort()
+    await served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    served.echo.gate.set()
+    await task
+    assert not task.cancelled()
+
+
+async def test_a_drain_lets_what_runs_answer(served: Served) -> None:
+    sent = asyncio.ensure_future(served.send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", eof=False))
+    await served.echo.arrived.wait()
+    drained = asyncio.ensure_future(served.listener.drain(5))
+    await asyncio.sleep(0)
+    served.echo.gate.set()
+    await drained
+    status, headers, _ = split(await sent)
+    assert (status, headers["connection"]) == ("HTTP/1.1 200 OK", "close")
+
+
+async def test_answers_wait_for_a_client_that_does_not_read(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.write(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
+    await served.echo.arrived.wait()
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert len(served.echo.seen) < 5
+    writer.transport.abort()
+    await reader.read(1)
+
+
+async def test_a_crowd_over_the_limit_is_turned_away() -> None:
+    served = await serve(bounds=Bounds(max_connections=1, linger_time=0.1))
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    await served.echo.arrived.wait()
+    raw = await served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", eof=False)
+    assert raw.startswith(b"HTTP/1.1 503 ")
+    served.echo.gate.set()
+    writer.close()
+    await served.listener.drain(1)
+
+
+FORWARDED = (
+    b"X-Forwarded-For: 9.9.9.9, 7.7.7.7, 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: api.example\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "public", "address", "secure", "host"),
+    [
+        ((), False, "127.0.0.1", False, "h"),
+        (("127.0.0.0/8",), False, "10.0.0.1", True, "api.example"),
+        (("127.0.0.0/8", "10.0.0.0/8"), False, "7.7.7.7", True, "api.example"),
+        (("10.0.0.0/8",), True, "7.7.7.7", True, "api.example"),
+        (("10.0.0.0/8",), False, "127.0.0.1", False, "h"),
+    ],
+)
+async def test_forwarded_headers_count_from_trusted_proxies_only(
+    proxies: tuple[str, ...], public: bool, address: str, secure: bool, host: str
+) -> None:
+    networks = [ip_network(text) for text in proxies]
+    served = await serve(proxies=lambda: networks, public=public)
+    await served.send(b"GET / HTTP/1.1\r\nHost: h\r\n" + FORWARDED + b"\r\n")
+    (request,) = served.echo.seen
+    assert (request.peer, request.address, request.secure, request.host) == ("127.0.0.1", address, secure, host)
+    await served.listener.drain(1)
