@@ -1,0 +1,52 @@
+"""A call: who asks, over what, and the trail that the operation leaves."""
+
+from msgspec import Struct, field
+
+from ostiary.core.permission import NOBODY, Principal
+from ostiary.link.receipt import Receipt
+from ostiary.store.ports import Record
+
+
+class Trail(Struct):
+    """What an operation left behind besides its result."""
+
+    receipt: Receipt | None = None
+    """Set when workers had to apply something."""
+    recorded: bool = False
+    """The audit record went into the store together with the change."""
+
+    @property
+    def applied(self) -> str:
+        """The receipt as the header `X-Ostiary-Applied` says it, `""` for none."""
+        if self.receipt is None:
+            return ""
+        milliseconds = -(-self.receipt.microseconds // 1000)
+        workers = f"workers {self.receipt.applied}/{self.receipt.workers}"
+        return f"epoch {self.receipt.epoch}; {workers}; nodes 1/1; {milliseconds} ms"
+
+
+class Call(Struct, frozen=True):
+    """One asking of one operation."""
+
+    principal: Principal = NOBODY
+    surface: str = ""
+    """`native`, `apifest`, `doorman`, `signal`, `start`."""
+    address: str = ""
+    request_id: str = ""
+    operation: str = ""
+    """Filled in by the registry, as is `target`."""
+    target: str = ""
+    trail: Trail = field(default_factory=Trail)
+
+    def record(self, at: int, outcome: str, target: str = "", principal: Principal | None = None) -> Record:
+        """The audit record of this call."""
+        who = principal or self.principal
+        return Record(
+            at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, target or self.target,
+            outcome, self.request_id,
+        )  # fmt: skip
+
+    def done(self, at: int, target: str = "", principal: Principal | None = None) -> Record:
+        """The record of success, to be handed to the store with the change; the registry then writes no other."""
+        self.trail.recorded = True
+        return self.record(at, "done", target, principal)

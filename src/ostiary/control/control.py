@@ -1,0 +1,61 @@
+"""What the operations work with: ports, workers, clock and entropy, filled in by node.py."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ostiary.core.oauth import Rules
+from ostiary.core.snapshot import Snapshot
+from ostiary.link.messages import Change, Report
+from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.store import ports
+
+if TYPE_CHECKING:
+    from ostiary.control.authority import Authority
+    from ostiary.control.login import Login
+    from ostiary.control.passwords import Passwords
+
+
+class Workers(Protocol):
+    """The gateway workers, together."""
+
+    async def apply(self, change: Change) -> Receipt:
+        """Returns when every worker has applied `change` or can no longer act on the old state."""
+
+    async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
+        """Returns when every worker serves `snapshot`. Refuses Invalid where a worker cannot build it."""
+
+    async def collect(self) -> list[Report]:
+        """A report of each worker that answers within a second."""
+
+    def status(self) -> list[WorkerStatus]:
+        """One line an expected worker."""
+
+
+class Configuration(Protocol):
+    """What serves now, and how another is loaded."""
+
+
+@dataclass(slots=True)
+class Control:
+    """Everything an operation may use."""
+
+    scopes: ports.Scopes
+    applications: ports.Applications
+    tokens: ports.Tokens
+    revisions: ports.Revisions
+    users: ports.Users
+    audit: ports.Audit
+    changes: ports.Changes
+    workers: Workers
+    configuration: Configuration
+    authority: "Authority"
+    """What the link asks; `caches.flush` empties its counters."""
+    login: "Login"
+    passwords: "Passwords"
+    clock: Callable[[], int]
+    """Unix time in microseconds."""
+    entropy: Callable[[int], bytes]
+    """That many random bytes."""
+    rules: Rules = field(default_factory=Rules)
+    """What the settings say on tokens and log-ins; each reload sets it anew."""

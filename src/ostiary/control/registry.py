@@ -1,0 +1,116 @@
+"""The registry: every operation once, with what it takes, gives, needs and is called.
+
+A module of operations is a subject (`scopes.py`); its functions are declared by `@operation`. Surfaces, the command
+line, OpenAPI and the audit are projections of the Registry that node.py builds from those modules.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from ostiary.control.call import Call
+from ostiary.control.control import Control
+from ostiary.core.permission import NOBODY
+from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated
+
+P = TypeVar("P", bound=Struct)
+R = TypeVar("R")
+Run = Callable[[Control, Call, P], Awaitable[R]]
+
+RECORDED = (Unauthenticated, Forbidden, NotFound, Limited)
+"""Refusals of changes that stand in the audit."""
+
+
+class Operation(Struct, frozen=True):
+    """One thing that an operator (or a client) can do."""
+
+    name: str
+    permission: str
+    """Empty: anybody; the operation itself looks at who is asking."""
+    reads: bool
+    """Whether it changes nothing: then GET does too, and no audit record is written."""
+    params: type[Struct]
+    result: Any
+    """A type, for the schema."""
+    summary: str
+    target: str
+    """The parameter that names what is acted upon, for the audit; empty: none."""
+    run: Callable[[Control, Call, Any], Awaitable[Any]]
+
+
+def operation(
+    name: str, *, reads: bool = False, permission: str | None = None, target: str = ""
+) -> Callable[[Run[P, R]], Operation]:
+    """Declare a function `(control, call, params: P) -> R` as the operation `name`.
+
+    Without `permission` it asks `subject:read` or `subject:manage`. The first line of the docstring is the summary.
+    """
+    subject = name.partition(".")[0]
+    asked = f"{subject}:{'read' if reads else 'manage'}" if permission is None else permission
+
+    def declare(run: Run[P, R]) -> Operation:
+        hints = get_type_hints(run)
+        summary = (run.__doc__ or name).strip().partition("\n")[0]
+        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, run)
+
+    return declare
+
+
+class Registry:
+    """All operations by name, and the one way to run them."""
+
+    def __init__(self, subjects: Iterable[ModuleType]) -> None:
+        found = [each for subject in subjects for each in vars(subject).values() if isinstance(each, Operation)]
+        self.operations: Mapping[str, Operation] = {
+            each.name: each for each in sorted(found, key=lambda each: each.name)
+        }
+
+    def get(self, name: str) -> Operation:
+        """The operation `name`. Refuses NotFound `operation.unknown`."""
+        if name not in self.operations:
+            raise NotFound("operation.unknown", "There is no such operation")
+        return self.operations[name]
+
+    async def run(self, control: Control, name: str, params: Struct, call: Call) -> Any:
+        """Run an operation for `call`: permission, the operation, and for a change its audit record.
+
+        The record of success is committed before this returns; that of a refusal too.
+        """
+        declared = self.get(name)
+        target = getattr(params, declared.target) if declared.target else ""
+        call = msgspec.structs.replace(call, operation=name, target="" if target is None else str(target))
+        try:
+            allow(declared, call)
+            result = await declared.run(control, call, params)
+        except Refusal as refusal:
+            if not declared.reads and isinstance(refusal, RECORDED):
+                await control.audit.append(call.record(control.clock(), refusal.code))
+            raise
+        if not declared.reads and not call.trail.recorded:
+            await control.audit.append(call.done(control.clock()))
+        return result
+
+
+def allow(declared: Operation, call: Call) -> None:
+    """Refuse Unauthenticated `authentication.required` or Forbidden `permission.denied`."""
+    if call.principal.may(declared.permission):
+        return
+    if call.principal.kind == NOBODY.kind:
+        raise Unauthenticated("authentication.required", "Authentication is required")
+    raise Forbidden("permission.denied", f"This needs the permission {declared.permission}")
+
+
+def parse(declared: Operation, values: object, *, lax: bool = False) -> Struct:
+    """Parameters out of decoded JSON; `lax` also takes numbers and truth values as text (a query, a command line).
+
+    Refuses Invalid `params.invalid` with the path of the mistake.
+    """
+    try:
+        return msgspec.convert(values, declared.params, strict=not lax)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        mistake = Mistake(path.rstrip("`") or "$", message)
+        raise Invalid("params.invalid", "The parameters are not valid", (mistake,)) from error

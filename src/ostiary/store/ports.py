@@ -1,0 +1,256 @@
+"""What is kept, as the operations see it: one small port a subject. The SQL behind them is named in node.py only.
+
+Every method that changes something commits before it returns: the change, its entry in the change log and, where one
+is passed, its audit record are one transaction. All of them raise Unavailable `store.unavailable` when the store
+cannot be reached; then nothing was changed. Times are Unix microseconds.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ostiary.core.limit import Limit
+from ostiary.core.oauth import Application, Scope, Secret, TokenRequest
+
+T = TypeVar("T")
+
+
+class Changed(NamedTuple, Generic[T]):
+    """What a change left, and its number in the change log (0: there was nothing to change)."""
+
+    seq: int
+    value: T
+
+
+class Record(Struct, frozen=True):
+    """One line of the audit: who, from where, over which surface, did what, to what, with which outcome."""
+
+    at: int
+    kind: str
+    """Kind of the principal: `user`, `application`, `network`, `node`, `nobody`."""
+    name: str
+    credential: str
+    address: str
+    surface: str
+    operation: str
+    target: str
+    outcome: str
+    """`done`, or the code of the refusal."""
+    request_id: str
+    number: int = 0
+    """Given by the store, ascending."""
+
+
+class RecordFilter(Struct, frozen=True):
+    """Which audit records: empty texts and None match all; `before` is a number (0: from the newest on)."""
+
+    operation: str = ""
+    name: str = ""
+    outcome: str = ""
+    target: str = ""
+    since: int = 0
+    before: int = 0
+    limit: int = 100
+
+
+class ScopeChange(Struct, frozen=True):
+    """What an update of a scope sets; UNSET fields stay as they are."""
+
+    description: str | UnsetType = UNSET
+    cc_expires_in: int | UnsetType = UNSET
+    pass_expires_in: int | UnsetType = UNSET
+    refresh_expires_in: int | UnsetType = UNSET
+
+
+class ApplicationChange(Struct, frozen=True):
+    """What an update of an application sets; UNSET fields stay as they are."""
+
+    scopes: tuple[str, ...] | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+    details: dict[str, str] | UnsetType = UNSET
+    grant_types: tuple[str, ...] | UnsetType = UNSET
+    rotate_refresh_tokens: bool | UnsetType = UNSET
+    limit: Limit | UnsetType | None = UNSET
+
+
+class Token(Struct, frozen=True):
+    """A kept token with what its client application is now."""
+
+    number: int
+    digest: bytes
+    kind: str
+    """`access`; refresh tokens and codes come with their grants."""
+    client_id: str
+    user: str
+    scopes: tuple[str, ...]
+    grant: str
+    issued: int
+    expires_in: int
+    """Seconds, fixed at issue."""
+    expires: int
+    details: dict[str, str]
+    revoked: bool
+    active: bool
+    """Whether the client application is active."""
+    application_details: dict[str, str]
+    limit: Limit | None = None
+
+
+class TokenFilter(Struct, frozen=True):
+    """Which live tokens, oldest first: empty texts match all; `after` is a token's number."""
+
+    now: int
+    client_id: str = ""
+    user: str = ""
+    after: int = 0
+    limit: int = 100
+
+
+class Issued(Struct, frozen=True):
+    """What was issued, for the answer."""
+
+    client_id: str
+    scopes: tuple[str, ...]
+    issued: int
+    expires_in: int
+
+
+class Revision(Struct, frozen=True):
+    """A numbered configuration. `digest` (hex) is of its sources; `origin` says where it came from."""
+
+    number: int
+    at: int
+    author: str
+    origin: str
+    """`start`, `reload`, `rollback 3`."""
+    digest: str
+    routes: int = 0
+    summary: str = ""
+    """A sentence for a person, without secrets."""
+
+
+class User(Struct, frozen=True):
+    """A person's account, without its password."""
+
+    number: int
+    name: str
+    role: str
+    email: str = ""
+    active: bool = True
+    created: int = 0
+
+
+class LoggedChange(Struct, frozen=True):
+    """An entry of the change log; numbers are ascending without gaps."""
+
+    seq: int
+    at: int
+    kind: str
+    """`scope.created`, `application.changed`, `token.revoked`, `user.revoked`, ..."""
+    subject: str
+
+
+class Scopes(Protocol):
+    async def page(self, limit: int, after: str = "") -> list[Scope]:
+        """By name, those after `after`."""
+
+    async def named(self, names: Sequence[str]) -> dict[str, Scope]:
+        """Those of `names` that exist."""
+
+    async def create(self, scope: Scope, record: Record) -> int:
+        """Number of the change. Refuses Conflict `scope.exists`."""
+
+    async def update(self, name: str, change: ScopeChange, record: Record) -> Changed[Scope]:
+        """The scope as it is now. Refuses NotFound `scope.unknown`."""
+
+    async def delete(self, name: str, record: Record) -> int:
+        """Number of the change. Refuses NotFound `scope.unknown`, Conflict `scope.in_use`."""
+
+
+class Applications(Protocol):
+    async def page(self, active: bool | None, limit: int, after: str = "") -> list[Application]:
+        """Registered last first, those registered before the application `after`."""
+
+    async def get(self, client_id: str) -> Application | None:
+        """The application of that id."""
+
+    async def create(self, application: Application, secret: Secret, record: Record) -> int:
+        """Number of the change. Refuses Invalid `scope.not_known`, then Conflict `application.exists`."""
+
+    async def update(self, client_id: str, change: ApplicationChange, record: Record) -> Changed[Application]:
+        """The application as it is now. Refuses NotFound `application.unknown`, then Invalid `scope.not_known`."""
+
+    async def delete(self, client_id: str, record: Record) -> int:
+        """Number of the change; no token of it passes ever again. Refuses NotFound `application.unknown`."""
+
+    async def set_secret(self, client_id: str, secret: Secret, record: Record) -> int:
+        """Number of the change. Refuses NotFound `application.unknown`."""
+
+
+class Tokens(Protocol):
+    async def issue(self, request: TokenRequest, record: Record) -> Issued:
+        """Decide (core.oauth.decide) and keep in one transaction; many share a commit."""
+
+    async def get(self, digest: bytes) -> Token | None:
+        """Whatever its state, while its record is kept."""
+
+    async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
+        """Those that pass at `now`: access tokens, unexpired, unrevoked, of active applications. One statement."""
+
+    async def page(self, which: TokenFilter) -> list[Token]:
+        """Live tokens, those of inactive applications too, oldest first. Refuses NotFound `application.unknown`."""
+
+    async def revoke(self, digest: bytes, client_id: str, at: int, record: Record) -> int:
+        """Number of the change; 0: unknown, revoked already, or not of `client_id` (empty: any).
+
+        Refuses NotFound `application.unknown` where `client_id` names none.
+        """
+
+    async def revoke_user(self, user: str, at: int, record: Record) -> Changed[int]:
+        """How many tokens of the user were revoked now. `user` is compared exactly and not empty."""
+
+    async def purge(self, expired_before: int, limit: int) -> int:
+        """Forget at most `limit` tokens that expired before; how many went."""
+
+
+class Revisions(Protocol):
+    async def keep(self, revision: Revision, sealed: bytes, record: Record | None = None) -> int:
+        """Keep the (sealed) sources of a configuration under the next number and return it (`number` is ignored)."""
+
+    async def page(self, limit: int, before: int = 0) -> list[Revision]:
+        """Newest first, those below `before` (0: from the newest)."""
+
+    async def get(self, number: int) -> tuple[Revision, bytes] | None:
+        """With its sealed sources."""
+
+    async def newest(self) -> tuple[Revision, bytes] | None:
+        """What serves, or served last."""
+
+
+class Users(Protocol):
+    async def named(self, name: str) -> tuple[User, str] | None:
+        """The user of that exact name or (letter case aside) address, and the argon2id text of the password."""
+
+    async def empty(self) -> bool:
+        """Whether nobody is registered."""
+
+    async def create_first(self, user: User, password: str, record: Record) -> bool:
+        """Register the owner, unless somebody is registered: then False. `password` is argon2id."""
+
+
+class Audit(Protocol):
+    async def append(self, record: Record) -> None:
+        """Keep one more record."""
+
+    async def page(self, which: RecordFilter) -> list[Record]:
+        """Newest first."""
+
+
+class Changes(Protocol):
+    async def after(self, seq: int, limit: int) -> list[LoggedChange]:
+        """In order."""
+
+    async def newest(self) -> int:
+        """The last number given, 0 for none."""
