@@ -8,10 +8,28 @@ from typing import Protocol
 
 from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Snapshot
-from ostiary.link.frames import Channel
+from ostiary.link.frames import Broken, Channel
 from ostiary.link.messages import (
-    Answers, Applied, Ask, Change, Collect, Draw, Grant, Granted, Hello, Lease, Prepare, Prepared, Report, Routes,
-    Swap, Swapped, ToControl, ToWorker, Want, decode_to_worker,
+    Answers,
+    Applied,
+    Ask,
+    Change,
+    Collect,
+    Draw,
+    Grant,
+    Granted,
+    Hello,
+    Lease,
+    Prepare,
+    Prepared,
+    Report,
+    Routes,
+    Swap,
+    Swapped,
+    ToControl,
+    ToWorker,
+    Want,
+    decode_to_worker,
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -193,6 +211,8 @@ class Session:
             self._problem = f"{type(defect).__name__}: {defect}"
 
     def _swap(self, revision: int) -> None:
+        if self._problem:
+            raise Broken(f"revision {revision} is to be served and cannot be built: {self._problem}")
         self._door.swap(revision)
         self.revision = revision
         self.send(Swapped(revision))

@@ -3,7 +3,22 @@
 import asyncio
 import os
 import signal
+import socket
+import struct
 from collections.abc import Callable
+
+from ostiary.link.frames import Channel
+from ostiary.link.messages import ToControl
+
+CREDENTIALS = struct.Struct("3i")
+
+
+def peer(channel: Channel[ToControl]) -> tuple[int, bool]:
+    """The process at the other end (0 where the system does not say), and whether it is the same user's as this one."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0, True
+    pid, uid, _ = CREDENTIALS.unpack(channel.peer(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    return pid, uid == os.getuid()
 
 
 class Process:

@@ -1,0 +1,575 @@
+"""Control's end of the link: leases, changes with their barrier, snapshots in two phases, admissions.
+
+The guarantee: when `apply` returns, no worker uses what the change ended. For each worker one of these has come about:
+
+    it said Applied;
+    its process has ended (a pidfd says so), and its successor begins with nothing;
+    the last lease that it was sent before the change has run out. A later lease stands behind the change in its stream.
+
+A worker that was connected to a predecessor of this control may hold that one's lease, so that until it says Hello it
+counts as holding a lease given at this control's first moment. Whoever says Hello drops all its admissions first: it
+may have missed changes while it was alone.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ostiary.core.admission import Admission
+from ostiary.core.refusal import Invalid, Unavailable
+from ostiary.core.snapshot import Snapshot
+from ostiary.link.frames import Broken, Channel, frame
+from ostiary.link.messages import (
+    Answers,
+    Applied,
+    Ask,
+    Change,
+    Collect,
+    Draw,
+    Grant,
+    Granted,
+    Hello,
+    Lease,
+    Prepare,
+    Prepared,
+    Report,
+    Swap,
+    Swapped,
+    ToControl,
+    Want,
+    decode_to_control,
+)
+from ostiary.link.process import Process, peer
+from ostiary.link.receipt import Receipt, WorkerStatus
+
+log = logging.getLogger(__name__)
+
+LEASE = 5_000_000_000
+"""Nanoseconds that a lease is valid."""
+RENEWAL = 1.0
+"""Seconds between two leases."""
+PATIENCE = 10.0
+"""Seconds without a sign of progress after which a worker that is to take a snapshot is replaced."""
+REPORTING = 1.0
+"""Seconds that a collection waits for the slowest worker."""
+BATCH = 512
+"""Digests in one question to the store."""
+MOST_UNSENT = 128 * 1024 * 1024
+"""Bytes that may wait for a worker that does not read, before it is replaced."""
+MOST_UNCONFIRMED = 100_000
+
+
+class Authority(Protocol):
+    """Who answers what workers ask."""
+
+    async def admit(self, digests: Sequence[bytes]) -> dict[bytes, Admission | None]:
+        """What is true at some moment after this call, for each of `digests`."""
+
+    def draw(self, wants: Sequence[Want]) -> list[Grant]:
+        """One Grant a Want, in their order."""
+
+
+class Image:
+    """A snapshot ready to be sent: its first message, and its routes as frames."""
+
+    def __init__(self, snapshot: Snapshot, routes: Sequence[bytes]) -> None:
+        self.revision = snapshot.revision
+        self.frames = (frame(Prepare(snapshot)), *routes)
+
+
+class Barrier:
+    """Waits until no worker acts on what a change ended. `holding`: worker -> when its last lease runs out."""
+
+    def __init__(self, holding: dict[int, int]) -> None:
+        self.holding = holding
+        self.dropped: dict[str, int] = {}
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.let_go()
+
+    def confirm(self, worker: int, dropped: dict[str, int]) -> None:
+        """`worker` has applied the change, or is no more."""
+        self.holding.pop(worker, None)
+        for kind, count in dropped.items():
+            self.dropped[kind] = self.dropped.get(kind, 0) + count
+        self.let_go()
+
+    def let_go(self) -> None:
+        if not self.holding and not self.settled.done():
+            self.settled.set_result(None)
+
+    async def wait(self, clock: Callable[[], int]) -> None:
+        """Return when all have confirmed, or the last lease of those who have not has run out."""
+        while self.holding and (left := max(self.holding.values()) - clock()) > 0:
+            await asyncio.wait({self.settled}, timeout=left / 1e9 + 0.001)
+
+
+class Slot:
+    """One expected worker, whichever process it is just now."""
+
+    def __init__(self, number: int, lease: int) -> None:
+        self.number = number
+        self.process: Process | None = None
+        self.channel: Channel[ToControl] | None = None
+        self.lease = lease
+        self.serves = 0
+        self.prepared = 0
+        self.kept: Image | None = None
+        """The image that it has served since before this control began."""
+        self.ended = False
+        """Nothing that could take a snapshot runs here until the next Hello."""
+        self.progress = asyncio.get_running_loop().time()
+        self.unconfirmed: deque[tuple[Change, Barrier | None]] = deque()
+        self.oldest = 0
+        """The number of the oldest unconfirmed change when the last lease was due."""
+        self.asked: dict[bytes, None] = {}
+        self.reading = False
+        self.outbox: deque[Image | Swap] = deque()
+        self.feeding = False
+        self.reported = 0
+
+    def send(self, message: msgspec.Struct) -> None:
+        if self.channel is not None:
+            self.channel.send(message)
+
+    def moved(self) -> None:
+        self.progress = asyncio.get_running_loop().time()
+
+
+def stale(admissions: dict[bytes, Admission | None], changes: Sequence[Change]) -> set[bytes]:
+    """Which of `admissions`, read while `changes` were made, may be from before them."""
+    return {
+        digest
+        for digest, admission in admissions.items()
+        if any(_touches(change, digest, admission) for change in changes)
+    }
+
+
+def _touches(change: Change, digest: bytes, admission: Admission | None) -> bool:
+    if change.everything or digest in change.digests:
+        return True
+    if admission is None:
+        return bool(change.clients or change.users)
+    return admission.client in change.clients or (bool(admission.user) and admission.user in change.users)
+
+
+class Server:
+    """Control's end of the link, for workers numbered 1 to `workers`.
+
+    `clock` is the machine's monotonic clock in nanoseconds, the one that workers read; `lease` is in nanoseconds too,
+    and must be the same for all who control these workers in turn. `patience` is in seconds.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        workers: int,
+        clock: Callable[[], int] = time.monotonic_ns,
+        lease: int = LEASE,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._authority = authority
+        self._clock, self._lease, self._patience = clock, lease, patience
+        self._slots = {number: Slot(number, clock() + lease) for number in range(1, workers + 1)}
+        self._seq = 0
+        self._reads: list[list[Change]] = []
+        self._current: Image | None = None
+        self._candidate: Image | None = None
+        self._problem = ""
+        self._reports: list[Report] = []
+        self._tasks: asyncio.TaskGroup | None = None
+        self._movement = asyncio.Event()
+
+    async def serve(self, listener: socket.socket | None = None, linked: socket.socket | None = None) -> None:
+        """Serve the workers that connect to `listener` (a listening Unix socket), or the one behind `linked`.
+
+        Runs until cancelled; then all connections are closed.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as self._tasks:
+            server = await loop.create_unix_server(self._accept, sock=listener) if listener is not None else None
+            try:
+                if linked is not None:
+                    await loop.create_unix_connection(self._accept, sock=linked)
+                await self._renew()
+            finally:
+                if server is not None:
+                    server.close()
+                for slot in self._slots.values():
+                    self._forget(slot)
+
+    async def apply(self, change: Change) -> Receipt:
+        """Make `change` be in force in every worker. Its `seq`, where it has one, is the receipt's epoch."""
+        began = self._clock()
+        self._seq += 1
+        numbered = msgspec.structs.replace(change, seq=self._seq)
+        barrier = Barrier({slot.number: slot.lease for slot in self._slots.values() if slot.lease > began})
+        for read in self._reads:
+            read.append(change)
+        for slot in self._slots.values():
+            if not slot.ended:
+                self._tell(slot, numbered, barrier)
+        await barrier.wait(self._clock)
+        return self._receipt(change.seq or self._seq, len(self._slots) - len(barrier.holding), began, barrier.dropped)
+
+    async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
+        """Make every worker serve `snapshot`, whose `routes` are Routes messages made by `frame`.
+
+        Two phases: all build it beside the one that serves; then all swap. Raises Invalid where a worker cannot build
+        it (the old one serves on), Unavailable while another installation runs. A worker that neither confirms nor
+        makes progress is killed; whoever comes in its place is given the new snapshot.
+        """
+        if self._candidate is not None:
+            raise Unavailable("reload.running", "another configuration is being installed")
+        began = self._clock()
+        image = self._candidate = Image(snapshot, routes)
+        self._problem = ""
+        try:
+            for slot in self._slots.values():
+                self._offer(slot, image)
+            await self._settle(lambda slot: slot.prepared == image.revision or bool(self._problem))
+            if self._problem:
+                raise Invalid("snapshot.refused", self._problem)
+            self._current = image
+        finally:
+            self._candidate = None
+        for slot in self._slots.values():
+            self._order_swap(slot, image)
+        await self._settle(lambda slot: slot.serves == image.revision)
+        serving = sum(slot.serves == image.revision and not slot.ended for slot in self._slots.values())
+        return self._receipt(image.revision, serving, began, {})
+
+    async def collect(self) -> list[Report]:
+        """A report of each worker that answers within a second, and those that came too late for an earlier call."""
+        self._seq += 1
+        seq = self._seq
+        asked = [slot for slot in self._slots.values() if slot.channel is not None]
+        for slot in asked:
+            slot.send(Collect(seq))
+        try:
+            async with asyncio.timeout(REPORTING):
+                while any(slot.channel is not None and slot.reported < seq for slot in asked):
+                    await self._next_movement()
+        except TimeoutError:
+            log.warning("a worker did not report in time")
+        reports, self._reports = self._reports, []
+        return reports
+
+    def status(self) -> list[WorkerStatus]:
+        """Every expected worker as it is now."""
+        return [
+            WorkerStatus(
+                slot.number,
+                slot.process.pid if slot.process is not None else 0,
+                slot.channel is not None,
+                slot.serves,
+                len(slot.unconfirmed),
+            )
+            for slot in self._slots.values()
+        ]
+
+    def _receipt(self, epoch: int, applied: int, began: int, dropped: dict[str, int]) -> Receipt:
+        return Receipt(epoch, applied, len(self._slots), (self._clock() - began) // 1000, dropped)
+
+    # Connections
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        return Caller(self).channel
+
+    def greet(self, channel: Channel[ToControl], hello: Hello) -> Slot:
+        """A worker's first words: what it missed, its lease, and the snapshot that it lacks."""
+        slot = self._slots.get(hello.worker)
+        pid, ours = peer(channel)
+        if slot is None or not ours:
+            raise Broken(f"a Hello of worker {hello.worker}, process {pid}, which is not expected")
+        self._let_go(slot)
+        self._know(slot, pid or hello.pid)
+        slot.channel, slot.ended = channel, False
+        slot.serves, slot.prepared, slot.kept = hello.revision, 0, None
+        slot.moved()
+        self._catch_up(slot)
+        self._lend(slot)
+        if self._current is not None and slot.serves != self._current.revision:
+            self._post(slot, self._current)
+            self._order_swap(slot, self._current)
+        if self._candidate is not None:
+            self._offer(slot, self._candidate)
+        log.info("worker %d connected, process %d", slot.number, pid or hello.pid)
+        self._moved()
+        return slot
+
+    def _know(self, slot: Slot, pid: int) -> None:
+        """Watch process `pid` in this slot. A slot holds one: a different one before it must not live on."""
+        if slot.process is not None and slot.process.pid != pid:
+            slot.process.kill()
+            self._forget(slot)
+        if slot.process is None:
+            slot.process = Process(pid, lambda: self._ended(slot, pid))
+
+    def _catch_up(self, slot: Slot) -> None:
+        """Everything cached may be from before a change that went by: drop it, then say what is still unconfirmed."""
+        self._seq += 1
+        for change, _ in slot.unconfirmed:
+            slot.send(change)
+        self._tell(slot, Change(self._seq, everything=True, streams=False), None)
+
+    def lost(self, slot: Slot, channel: Channel[ToControl]) -> None:
+        """A worker's connection is gone; its process may not be."""
+        if slot.channel is channel:
+            slot.channel = None
+            slot.outbox.clear()
+            slot.asked.clear()
+            self._moved()
+
+    def _ended(self, slot: Slot, pid: int) -> None:
+        """The process of a slot is no more."""
+        if slot.process is None or slot.process.pid != pid:
+            return
+        log.warning("worker %d ended, process %d", slot.number, pid)
+        self._forget(slot)
+        slot.lease = 0
+        for _, barrier in slot.unconfirmed:
+            if barrier is not None:
+                barrier.confirm(slot.number, {})
+        slot.unconfirmed.clear()
+        self._give_up(slot)
+
+    def _give_up(self, slot: Slot) -> None:
+        """Wait no longer for this slot to take a snapshot; who comes there is given it."""
+        self._let_go(slot)
+        slot.ended, slot.serves, slot.prepared = True, 0, 0
+        self._moved()
+
+    def _forget(self, slot: Slot) -> None:
+        """Close what is open towards a slot, and watch its process no longer."""
+        self._let_go(slot)
+        if slot.process is not None:
+            slot.process.close()
+            slot.process = None
+
+    def _let_go(self, slot: Slot) -> None:
+        """Close the connection of a slot."""
+        channel, slot.channel = slot.channel, None
+        slot.outbox.clear()
+        slot.asked.clear()
+        if channel is not None:
+            channel.abort()
+
+    def _replace(self, slot: Slot, why: str) -> None:
+        """End the process of a slot, so that the supervisor starts another."""
+        log.error("worker %d is replaced: %s", slot.number, why)
+        if slot.process is not None and slot.process.watched:
+            slot.process.kill()
+            slot.moved()
+        else:
+            self._give_up(slot)
+
+    # Leases and changes
+
+    async def _renew(self) -> None:
+        while True:
+            for slot in self._slots.values():
+                self._bound(slot)
+                if self._responds(slot):
+                    self._lend(slot)
+            await asyncio.sleep(RENEWAL)
+
+    def _responds(self, slot: Slot) -> bool:
+        """Whether a slot has confirmed some change since the last lease was due, or has none to confirm.
+
+        One that does not is lent nothing more, so that only the first change has to wait for its lease to run out.
+        """
+        before, slot.oldest = slot.oldest, slot.unconfirmed[0][0].seq if slot.unconfirmed else 0
+        return not slot.oldest or slot.oldest != before
+
+    def _lend(self, slot: Slot) -> None:
+        if slot.channel is not None:
+            slot.lease = self._clock() + self._lease
+            slot.send(Lease(slot.lease))
+
+    def _bound(self, slot: Slot) -> None:
+        """A worker that takes nothing in must not fill control's memory."""
+        if slot.channel is not None and slot.channel.unsent > MOST_UNSENT:
+            self._replace(slot, f"it has not taken {slot.channel.unsent} bytes")
+        if len(slot.unconfirmed) > MOST_UNCONFIRMED:
+            self._replace(slot, f"it has not confirmed {len(slot.unconfirmed)} changes")
+            slot.unconfirmed = deque([(Change(self._seq, everything=True), None)])
+
+    def _tell(self, slot: Slot, change: Change, barrier: Barrier | None) -> None:
+        slot.unconfirmed.append((change, barrier))
+        slot.send(change)
+
+    def _applied(self, slot: Slot, message: Applied) -> None:
+        """A worker has applied a change, and with it all those before it."""
+        while slot.unconfirmed and slot.unconfirmed[0][0].seq <= message.seq:
+            change, barrier = slot.unconfirmed.popleft()
+            if barrier is not None:
+                barrier.confirm(slot.number, message.dropped if change.seq == message.seq else {})
+
+    # Snapshots
+
+    def _offer(self, slot: Slot, image: Image) -> None:
+        """Have a slot prepare `image`, unless it has served it since before this control began."""
+        if self._current is None and slot.serves == image.revision:
+            slot.prepared, slot.kept = image.revision, image
+        else:
+            slot.prepared = 0
+            self._post(slot, image)
+
+    def _order_swap(self, slot: Slot, image: Image) -> None:
+        if slot.kept is not image:
+            slot.serves = 0
+            self._post(slot, Swap(image.revision))
+
+    def _post(self, slot: Slot, item: Image | Swap) -> None:
+        """Send an image or a swap after those before it, no faster than the worker takes them in."""
+        if slot.channel is None:
+            return
+        slot.outbox.append(item)
+        if not slot.feeding and self._tasks is not None:
+            slot.feeding = True
+            self._tasks.create_task(self._feed(slot))
+
+    async def _feed(self, slot: Slot) -> None:
+        try:
+            while slot.outbox and slot.channel is not None:
+                await self._feed_one(slot, slot.channel, slot.outbox.popleft())
+        finally:
+            slot.feeding = False
+
+    async def _feed_one(self, slot: Slot, channel: Channel[ToControl], item: Image | Swap) -> None:
+        if isinstance(item, Swap):
+            channel.send(item)
+            return
+        for piece in item.frames:
+            channel.write(piece)
+            await channel.drained()
+            await asyncio.sleep(0)
+            if slot.channel is not channel:
+                return
+            slot.moved()
+
+    def _prepared(self, slot: Slot, message: Prepared) -> None:
+        """A worker has built a snapshot, or cannot."""
+        if message.problem:
+            log.error("worker %d cannot build revision %d: %s", slot.number, message.revision, message.problem)
+            if self._candidate is not None and self._candidate.revision == message.revision:
+                self._problem = message.problem
+        else:
+            slot.prepared = message.revision
+        slot.moved()
+        self._moved()
+
+    def _swapped(self, slot: Slot, message: Swapped) -> None:
+        """A worker serves another snapshot from now on."""
+        slot.serves = message.revision
+        slot.moved()
+        self._moved()
+
+    async def _settle(self, settled: Callable[[Slot], bool]) -> None:
+        """Wait until `settled` holds for every slot in which something runs; replace those that make no progress."""
+        loop = asyncio.get_running_loop()
+        while waiting := [slot for slot in self._slots.values() if not slot.ended and not settled(slot)]:
+            slowest = min(waiting, key=lambda slot: slot.progress)
+            left = slowest.progress + self._patience - loop.time()
+            if left <= 0:
+                self._replace(slowest, "it does not take the new configuration")
+                continue
+            try:
+                async with asyncio.timeout(left):
+                    await self._next_movement()
+            except TimeoutError:
+                pass
+
+    # What workers say
+
+    def heard(self, slot: Slot, message: ToControl) -> None:
+        """One message of a worker that has said Hello."""
+        match message:
+            case Ask():
+                self._ask(slot, message.digests)
+            case Draw():
+                slot.send(Granted(self._authority.draw(message.wants)))
+            case Applied():
+                self._applied(slot, message)
+            case Prepared():
+                self._prepared(slot, message)
+            case Swapped():
+                self._swapped(slot, message)
+            case Report():
+                self._reports.append(message)
+                slot.reported = message.seq
+                self._moved()
+            case Hello():
+                raise Broken("a second Hello")
+
+    def _ask(self, slot: Slot, digests: Sequence[bytes]) -> None:
+        slot.asked.update(dict.fromkeys(digests))
+        if not slot.reading and self._tasks is not None:
+            slot.reading = True
+            self._tasks.create_task(self._read(slot))
+
+    async def _read(self, slot: Slot) -> None:
+        """Answer what a worker asked, all that has gathered at once."""
+        try:
+            while slot.asked and slot.channel is not None:
+                await self._answer(slot, slot.channel)
+        except Exception:
+            log.exception("admissions cannot be read")
+            slot.asked.clear()
+        finally:
+            slot.reading = False
+
+    async def _answer(self, slot: Slot, channel: Channel[ToControl]) -> None:
+        """Read a batch. What a change made meanwhile touches is read again: an answer must not overtake a change."""
+        batch = list(slot.asked)[:BATCH]
+        for digest in batch:
+            del slot.asked[digest]
+        changes: list[Change] = []
+        self._reads.append(changes)
+        try:
+            admissions = await self._authority.admit(batch)
+        finally:
+            self._reads = [read for read in self._reads if read is not changes]
+        if slot.channel is channel:
+            again = stale(admissions, changes)
+            slot.asked.update(dict.fromkeys(again))
+            channel.send(Answers({digest: admissions.get(digest) for digest in batch if digest not in again}))
+
+    # Movement
+
+    def _moved(self) -> None:
+        """Wake whoever waits for something about a worker to change."""
+        self._movement.set()
+        self._movement = asyncio.Event()
+
+    async def _next_movement(self) -> None:
+        await self._movement.wait()
+
+
+class Caller:
+    """A connection before and after its Hello."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._slot: Slot | None = None
+        self.channel: Channel[ToControl] = Channel(decode_to_control, lambda _: None, self._receive, self._lost)
+
+    def _receive(self, message: ToControl) -> None:
+        if self._slot is not None:
+            self._server.heard(self._slot, message)
+        elif isinstance(message, Hello):
+            self._slot = self._server.greet(self.channel, message)
+        else:
+            raise Broken("words before Hello")
+
+    def _lost(self, failure: Exception | None) -> None:
+        if failure is not None:
+            log.error("a worker's connection ended: %s", failure)
+        if self._slot is not None:
+            self._server.lost(self._slot, self.channel)
