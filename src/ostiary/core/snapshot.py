@@ -153,7 +153,8 @@ class Gateway(Struct, frozen=True):
     log_level: str = "INFO"
     log_format: str = "json"
     plugins: dict[str, str] = {}
-    """Further plug-ins: name -> `file.py:attribute` in the declared directory, or `entry-point`."""
+    """Further plug-ins: name -> `file.py:attribute` in `plugin_directory`, or `entry-point`."""
+    plugin_directory: str = ""
 
 
 class Snapshot(Struct, frozen=True):

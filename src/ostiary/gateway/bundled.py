@@ -9,6 +9,7 @@ from ostiary.gateway.plugins import (
     Declaration,
     FilterFunction,
     NoArguments,
+    Refuse,
     Request,
     Response,
     action,
@@ -93,16 +94,24 @@ def _object(body: bytes) -> dict[str, object]:
     return msgspec.json.decode(body, type=dict[str, object])
 
 
-def _set(target: Request | Response, field: str, value: object) -> None:
-    document = _object(target.body)
-    document[field] = value
-    target.body = msgspec.json.encode(document)
+def _request_object(request: Request) -> dict[str, object]:
+    """The JSON object that the client sent; another body is its mistake."""
+    try:
+        return _object(request.body)
+    except msgspec.DecodeError:
+        raise Refuse(400, b'{"error":"request body is not a JSON object"}') from None
+
+
+def _set_in_request(request: Request, field: Field) -> None:
+    document = _request_object(request)
+    document[field.field] = field.value
+    request.body = msgspec.json.encode(document)
 
 
 @action("set_json_field", Field, body=True)
 def set_request_field(field: Field) -> ActionFunction:
-    """Set a member of the JSON object in the request body; another body is the client's mistake (see the route)."""
-    return lambda request: _set(request, field.field, field.value)
+    """Set a member of the JSON object in the request body; another body is refused with 400."""
+    return lambda request: _set_in_request(request, field)
 
 
 @action("remove_json_field", FieldName, body=True)
@@ -110,7 +119,7 @@ def remove_request_field(field: FieldName) -> ActionFunction:
     """Remove a member of the JSON object in the request body."""
 
     def run(request: Request) -> None:
-        document = _object(request.body)
+        document = _request_object(request)
         if document.pop(field.field, document) is not document:
             request.body = msgspec.json.encode(document)
 
@@ -123,9 +132,11 @@ def set_response_field(field: Field) -> FilterFunction:
 
     def run(response: Response) -> None:
         try:
-            _set(response, field.field, field.value)
+            document = _object(response.body)
         except msgspec.DecodeError:
             return
+        document[field.field] = field.value
+        response.body = msgspec.json.encode(document)
 
     return run
 

@@ -1,0 +1,426 @@
+"""A client's connection: heads and bodies in, one exchange at a time, deadlines, backpressure, and how it ends."""
+
+import asyncio
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
+
+from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestLine, unfinished
+from ostiary.gateway import answers
+from ostiary.gateway.accounting import Stat
+from ostiary.gateway.exchange import COLLECT, NEVER, Exchange
+from ostiary.gateway.fields import Peer, RequestFields, is_trusted
+from ostiary.gateway.generation import Match
+
+if TYPE_CHECKING:
+    from ostiary.gateway.worker import Worker
+
+IDLE, BUSY, READ, SKIP, TUNNEL, CLOSING = range(6)
+"""Between exchanges; in one, with nothing (more) to read now; reading a request body; reading one that nobody wants;
+in a tunnel; answered for the last time."""
+
+MOST_AHEAD = 65_536
+"""Bytes taken in ahead (pipelined requests, a body before there is a backend) before reading pauses."""
+MOST_SKIPPED = 65_536
+"""An unwanted body that is announced shorter than this is read and dropped; for a longer one the connection ends."""
+LINGER = 2_000_000_000
+"""Nanoseconds between the last answer and the end, so that the client reads the answer before its data is refused."""
+CLIENT_GONE = 499
+"""The status that the access log and the metrics show where the client left before its answer."""
+
+
+class Client(asyncio.Protocol):
+    """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
+
+    __slots__ = (
+        "_block", "_fields", "_full", "_left", "_partial", "_total", "buffer", "chunks", "deadline", "exchange", "log",
+        "paused", "peer", "phase", "transport", "worker",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    peer: Peer
+    _fields: RequestFields
+
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self.exchange = Exchange(worker, self)
+        self.phase = IDLE
+        self.deadline = NEVER
+        self.buffer = b""
+        self.chunks: ChunkDecoder | None = None
+        self.log = b""
+        self._left = 0
+        self._total = 0
+        self._block = b"\0"
+        self._partial = False
+        self.paused = False
+        self._full = False
+
+    # -- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = self.exchange.transport = cast(asyncio.Transport, transport)
+        worker = self.worker
+        name = transport.get_extra_info("peername")
+        address = name[0] if isinstance(name, tuple) else "127.0.0.1"
+        scheme = "https" if transport.get_extra_info("ssl_object") else "http"
+        self.peer = Peer(address, is_trusted(address, worker.generation.trusted), scheme)
+        self.log = b'"address":"%s",' % address.encode()
+        self.deadline = worker.now + worker.settings.head_timeout * 1000
+        if problem := worker.arrived(self):
+            self._answer(503, None, b"retry-after: 1\r\n", problem)
+
+    def data_received(self, data: bytes) -> None:
+        phase = self.phase
+        if phase == IDLE:
+            self._head(self.buffer + data if self.buffer else data)
+        elif phase == BUSY:
+            self._ahead(data)
+        elif phase == READ:
+            self._body(data)
+        elif phase == TUNNEL:
+            self._through(data)
+        elif phase == SKIP:
+            self._skip(data)
+
+    def eof_received(self) -> bool:
+        """A client that has said all may still hear its answer (TLS cannot do that)."""
+        if self.phase == BUSY and self.exchange.request_done and self.peer.scheme == "http":
+            self.exchange.close = True
+            return True
+        return False
+
+    def connection_lost(self, reason: Exception | None) -> None:
+        exchange, phase, self.phase = self.exchange, self.phase, CLOSING
+        self.worker.left(self)
+        exchange.stop_waiting()
+        if phase in (BUSY, READ, TUNNEL):
+            exchange.drop_backend()
+            exchange.status = exchange.status if phase == TUNNEL else CLIENT_GONE
+            exchange.why = exchange.why or ("" if phase == TUNNEL else "client left")
+            self._account()
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
+        if self.exchange.backend is not None:
+            self.exchange.backend.pause()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        exchange = self.exchange
+        if exchange.backend is not None:
+            quiet = (
+                self.worker.settings.tunnel_timeout * 1000 if self.phase == TUNNEL else exchange.target.upstream.timeout
+            )
+            self.deadline = self.worker.now + quiet
+            exchange.backend.resume()
+        elif self.phase == IDLE:
+            self._next()
+
+    # -- heads
+
+    def _head(self, data: bytes) -> None:
+        worker = self.worker
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > worker.max_head:
+            self._unfinished(data)
+            return
+        cut = data.find(b"\r\n")
+        if cut == 0:
+            self._leading(data)
+            return
+        exchange = self.exchange
+        now = exchange.started = monotonic_ns()
+        line, block = data[:cut], data[cut + 2 : end + 2]
+        self.buffer = data[end + 4 :]
+        self.phase = BUSY
+        self._partial = False
+        try:
+            match = worker.generation.resolve(line)
+            if block == self._block and match.line.minor == self._fields.minor and not match.line.host:
+                fields = self._fields
+            else:
+                fields = self._read_fields(match.line, block)
+        except BadMessage as bad:
+            self._bad(bad)
+            return
+        exchange.match, exchange.fields = match, fields
+        exchange.request_id = fields.request_id or worker.next_id()
+        exchange.close = fields.close or worker.draining
+        if fields.has_body:
+            self._announced(fields)
+        exchange.begin(now)
+
+    def _read_fields(self, line: RequestLine, block: bytes) -> RequestFields:
+        """The fields, remembered: on a kept-alive connection they are mostly those of the request before."""
+        worker = self.worker
+        fields = RequestFields(line, block, self.peer, worker.generation.trusted, worker.settings.max_headers)
+        if not line.host:
+            self._block, self._fields = block, fields
+        else:
+            self._block = b"\0"
+        return fields
+
+    def _leading(self, data: bytes) -> None:
+        """An empty line before a request is overlooked once (RFC 9112 section 2.2)."""
+        rest = data[2:]
+        if rest[:2] == b"\r\n":
+            self._bad(BadMessage(400, "malformed request line"))
+        else:
+            self._head(rest)
+
+    def _unfinished(self, data: bytes) -> None:
+        """The head is not all there (or too long)."""
+        self.buffer = data
+        try:
+            unfinished(data[2:] if data[:2] == b"\r\n" else data, self.worker.max_head)
+        except BadMessage as bad:
+            self._bad(bad)
+            return
+        if not self._partial:
+            self._partial = True
+            self.deadline = self.worker.now + self.worker.settings.head_timeout * 1000
+
+    def _bad(self, bad: BadMessage) -> None:
+        self.worker.accounts.counters[f"refused.{bad.status}"] += 1
+        body = answers.refusal(bad.reason) if bad.status == 400 else None
+        self._answer(bad.status, body, b"", bad.reason)
+
+    def _answer(self, status: int, body: bytes | None, headers: bytes, why: str) -> None:
+        """Answer what never became an exchange, and end the connection."""
+        worker, exchange = self.worker, self.exchange
+        exchange.request_id = worker.next_id()
+        exchange.started = exchange.started or monotonic_ns()
+        text = worker.generation.answers.body(status, body)
+        self.transport.write(answers.render(status, text, exchange.request_id, headers, close=True))
+        exchange.status, exchange.why, exchange.sent = status, why, len(text)
+        self._record(worker.generation.stat, worker.no_match)
+        self._linger()
+
+    # -- bodies
+
+    def _announced(self, fields: RequestFields) -> None:
+        self.exchange.request_done = False
+        self._total = 0
+        if fields.chunked:
+            self.chunks = ChunkDecoder()
+        else:
+            self.chunks, self._left = None, fields.length
+
+    def read_body(self) -> None:
+        """Read the request body from now on; what came ahead first."""
+        if self.exchange.request_done:
+            return
+        self.phase = READ
+        ahead, self.buffer = self.buffer, b""
+        self._resume()
+        if ahead:
+            self._body(ahead)
+
+    def _body(self, data: bytes) -> None:
+        if not self._full:
+            self.deadline = self.worker.now + self.worker.settings.body_timeout * 1000
+        if self.chunks is None:
+            left = self._left - len(data)
+            self._left = max(left, 0)
+            self._take([data] if left >= 0 else [data[:left]], left <= 0, b"" if left >= 0 else data[left:])
+            return
+        try:
+            pieces = self.chunks.feed(data)
+        except BadMessage as bad:
+            self._broken(bad)
+            return
+        self._total += sum(map(len, pieces))
+        if self._total > self._most():
+            self._broken(BadMessage(413, "body too large"))
+            return
+        self._take(pieces, self.chunks.done, self.chunks.rest)
+
+    def _most(self) -> int:
+        most = self.exchange.target.rules.max_body
+        return min(most, self.worker.settings.max_buffered_body) if self.exchange.sink == COLLECT else most
+
+    def _take(self, pieces: list[bytes], done: bool, rest: bytes) -> None:
+        exchange = self.exchange
+        if not done:
+            exchange.body_data(pieces, False)
+            return
+        self.phase = BUSY
+        self.buffer = rest
+        self.chunks = None
+        exchange.request_done = True
+        exchange.body_data(pieces, True)
+        if exchange.sink == COLLECT:
+            exchange.collected()
+
+    def _broken(self, bad: BadMessage) -> None:
+        """The body turns out to be malformed or too large in the middle of the exchange."""
+        exchange = self.exchange
+        exchange.drop_backend()
+        exchange.close = True
+        self.worker.accounts.counters[f"refused.{bad.status}"] += 1
+        exchange.refuse(bad.status, answers.refusal(bad.reason) if bad.status == 400 else None, b"", bad.reason)
+
+    def will_skip(self) -> bool:
+        """Whether what is unread of the request is little enough to be read and dropped."""
+        exchange = self.exchange
+        if exchange.request_done:
+            return True
+        return self.chunks is None and self._left <= MOST_SKIPPED and not exchange.fields.expect
+
+    def _skip(self, data: bytes) -> None:
+        left = self._left - len(data)
+        self._left = max(left, 0)
+        if left <= 0:
+            self.buffer = data[len(data) + left :] if left else b""
+            self._next()
+
+    def _ahead(self, data: bytes) -> None:
+        """Bytes while they are not wanted yet: the next request, or a body that has nowhere to go."""
+        self.buffer += data
+        if len(self.buffer) > MOST_AHEAD:
+            self.pause()
+
+    def _through(self, data: bytes) -> None:
+        if self.exchange.backend is not None:
+            self.exchange.backend.transport.write(data)
+            self.deadline = self.worker.now + self.worker.settings.tunnel_timeout * 1000
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self.paused and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.paused and not self.transport.is_closing():
+            self.paused = False
+            self.transport.resume_reading()
+
+    def open_tunnel(self) -> None:
+        """From now on bytes pass as they come."""
+        self.phase = TUNNEL
+
+    def drained(self) -> None:
+        """The backend takes more again."""
+        if self.phase in (READ, TUNNEL):
+            self._resume()
+
+    # -- ends
+
+    def finish(self) -> None:
+        """The answer is written: account for it, then the next request, or the end."""
+        exchange = self.exchange
+        self._account()
+        if self.worker.streams:
+            self.worker.streams.discard(exchange)
+        if exchange.backend is not None:
+            exchange.drop_backend()
+        if exchange.close:
+            self._linger()
+        elif exchange.request_done:
+            self._next()
+        else:
+            self.phase = SKIP
+            self.deadline = self.worker.now + self.worker.settings.body_timeout * 1000
+            ahead, self.buffer = self.buffer, b""
+            self._resume()
+            self._skip(ahead)
+
+    def _next(self) -> None:
+        """Ready for the next request, which may have come already."""
+        self.exchange.reset()
+        self.phase = IDLE
+        self.deadline = self.worker.now + self.worker.settings.idle_timeout * 1000
+        if self._full:
+            return
+        if self.paused:
+            self._resume()
+        if self.buffer:
+            asyncio.get_running_loop().call_soon(self._again)
+        elif self.worker.draining:
+            self.transport.close()
+
+    def _again(self) -> None:
+        if self.phase == IDLE and self.buffer:
+            data, self.buffer = self.buffer, b""
+            self._head(data)
+
+    def _linger(self) -> None:
+        """End the connection so that the last answer arrives: say no more, drop what still comes, then close."""
+        exchange = self.exchange
+        self.phase = CLOSING
+        unread = not exchange.request_done or self.buffer or exchange.status >= 400
+        self.buffer = b""
+        self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
+        if unread and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._resume()
+            self.deadline = self.worker.now + LINGER
+        else:
+            self.transport.close()
+
+    def abort(self, why: str) -> None:
+        """The answer cannot be completed: end the connection, so that the client sees that it is not whole."""
+        self.exchange.why = why
+        self.exchange.drop_backend()
+        if self.phase in (BUSY, READ, TUNNEL):
+            self._account()
+        self.phase = CLOSING
+        self.transport.abort()
+
+    def cut(self) -> None:
+        """End an open stream or tunnel now, because its token or user was cut off."""
+        self.abort("cut off")
+
+    def drain(self) -> None:
+        """End when the exchange under way has ended; at once where there is none."""
+        if self.phase == IDLE and not self.buffer:
+            self.transport.close()
+        elif self.phase == TUNNEL:
+            self.abort("draining")
+        else:
+            self.exchange.close = self.exchange.close or not self.exchange.head_sent
+
+    def expired(self) -> None:
+        """The deadline is past."""
+        phase, exchange = self.phase, self.exchange
+        self.deadline = NEVER
+        if phase == IDLE:
+            if self.buffer and not self._full:
+                self._bad(BadMessage(408, "request head took too long"))
+            else:
+                self.transport.abort()
+        elif phase in (BUSY, READ) and not self._full:
+            exchange.timed_out(phase == READ)
+        else:
+            self.abort("timed out")
+
+    # -- accounting
+
+    def _account(self) -> None:
+        match: Match = self.exchange.match
+        target = match.target
+        self._record(target.stat if target is not None else self.worker.generation.stat, match)
+
+    def _record(self, stat: Stat, match: Match) -> None:
+        exchange, worker = self.exchange, self.worker
+        status = exchange.status
+        took = (monotonic_ns() - exchange.started) // 1000
+        statuses = stat.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+        bits = took.bit_length()
+        stat.latencies[bits if bits < 36 else 35] += 1
+        stat.microseconds += took
+        log = worker.log
+        if log.on:
+            admitted = exchange.admitted
+            why = b',"why":"%s"' % exchange.why.encode() if exchange.why else b""
+            log.lines.append(
+                b'{"time":"%s",%s%s%s"status":%d,"bytes":%d,"microseconds":%d,"request_id":"%s"%s}\n' % (
+                    worker.stamp, match.log, self.log, admitted.log if admitted is not None else b"", status,
+                    exchange.sent, took, exchange.request_id, why,
+                )
+            )  # fmt: skip
+            if len(log.lines) >= 256:
+                log.flush()

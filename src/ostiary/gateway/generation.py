@@ -1,0 +1,210 @@
+"""A generation: one snapshot as this worker runs it. Built beside the one that serves, swapped in whole.
+
+A route stays msgpack until a request first needs it; then it becomes a Target. Request lines that were resolved are
+remembered (bounded), so that a repeated one costs a dictionary look-up.
+"""
+
+import re
+from ipaddress import ip_network
+
+import msgspec
+
+from ostiary.core.http1 import BadMessage, RequestLine, parse_request_line
+from ostiary.core.path import canonical, query_ok
+from ostiary.core.snapshot import Policy, Route, Snapshot
+from ostiary.core.table import Table
+from ostiary.gateway.accounting import Accounts, Stat
+from ostiary.gateway.answers import Answers
+from ostiary.gateway.plugins import Built, Plugins
+from ostiary.gateway.upstream import Upstream
+from ostiary.link.messages import Routes
+
+MOST_LINES = 8192
+LONGEST_LINE = 256
+"""Request lines remembered, and how long one may be to be remembered."""
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+_NEVER = frozenset((b"TRACE", b"CONNECT"))
+_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_decode_route = msgspec.msgpack.Decoder(Route).decode
+
+PUBLIC, ANY_TOKEN, USER_TOKEN, NO_TOKEN = range(4)
+_KINDS = {"": PUBLIC, "client-app": ANY_TOKEN, "user": USER_TOKEN}
+
+
+class Rules:
+    """A policy, built: what a route asks of an exchange and does to it, shared by the routes that say the same."""
+
+    __slots__ = (
+        "actions", "async_actions", "async_filters", "body_actions", "body_filters", "compat", "errors", "filters",
+        "keep_authorization", "kind", "limit", "max_body", "plain", "properties", "scopes", "timeout",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy, plugins: Plugins, max_body: int) -> None:
+        self.kind = _KINDS.get(policy.token, NO_TOKEN)
+        self.scopes = frozenset(policy.scopes)
+        self.limit = policy.limit
+        self.actions: list[Built] = [plugins.build("action", each) for each in policy.actions]
+        self.filters: list[Built] = [plugins.build("filter", each) for each in policy.filters]
+        self.async_actions = any(each.is_async for each in self.actions)
+        self.async_filters = any(each.is_async for each in self.filters)
+        self.body_actions = any(each.body for each in self.actions)
+        self.body_filters = any(each.body for each in self.filters) or self.async_filters
+        self.errors = {status: body.encode() for status, body in policy.errors.items()}
+        self.compat = policy.compat
+        self.keep_authorization = policy.keep_authorization
+        self.max_body = max_body if policy.max_body < 0 else policy.max_body
+        self.timeout = policy.timeout * 1000
+        self.properties = policy.properties
+        self.plain = not (self.filters or self.errors)
+        """Whether responses pass as they are."""
+
+
+class Target:
+    """A route, built."""
+
+    __slots__ = ("_parts", "compat", "name", "rules", "stat", "upstream")
+
+    def __init__(self, route: Route, upstream: Upstream, rules: Rules, stat: Stat) -> None:
+        self.name = route.name
+        self.upstream = upstream
+        self.rules = rules
+        self.stat = stat
+        self._parts = _NAME.split(route.to)
+
+    def backend_path(self, captures: dict[str, bytes]) -> bytes:
+        """The backend path with what was captured; names that nothing captured stay for an action to fill."""
+        parts = self._parts
+        if len(parts) == 1:
+            return parts[0].encode("ascii")
+        filled = [
+            part.encode("ascii") if at % 2 == 0 else captures.get(part, b"{%s}" % part.encode("ascii"))
+            for at, part in enumerate(parts)
+        ]
+        return b"".join(filled)
+
+
+class Match:
+    """A resolved request line. Without a target, `status` (404 or 405, then with `allow`) is the answer."""
+
+    __slots__ = ("allow", "head", "idempotent", "line", "log", "method", "path", "start", "status", "target")
+
+    def __init__(
+        self, line: RequestLine, target: Target | None, path: bytes, status: int = 0, allow: bytes = b""
+    ) -> None:
+        self.line = line
+        self.method = line.method
+        self.target = target
+        self.path = path
+        self.start = b"%s %s HTTP/1.1\r\n" % (line.method, path)
+        self.status = status
+        self.allow = allow
+        self.head = line.method == b"HEAD"
+        self.idempotent = line.method in IDEMPOTENT
+        self.log = b'"method":%s,"path":%s,"route":%s,' % (
+            _json(line.method), _json(line.target.partition(b"?")[0]), _json(target.name.encode() if target else b""),
+        )  # fmt: skip
+
+
+def _json(text: bytes) -> bytes:
+    return msgspec.json.encode(text.decode("ascii", "replace"))
+
+
+class Generation:
+    """One snapshot, built for this worker."""
+
+    __slots__ = (
+        "_accounts",
+        "_lines",
+        "_rules",
+        "_upstreams",
+        "answers",
+        "snapshot",
+        "stat",
+        "table",
+        "taken",
+        "trusted",
+    )
+
+    def __init__(
+        self, snapshot: Snapshot, plugins: Plugins, upstreams: dict[str, Upstream], accounts: Accounts
+    ) -> None:
+        """Raises ValueError or OSError for what cannot be built here (a plug-in, a certificate)."""
+        self.snapshot = snapshot
+        self.table: Table[Target | msgspec.Raw] = Table()
+        self.answers = Answers(snapshot.gateway.errors)
+        self.trusted = tuple(ip_network(text) for text in snapshot.gateway.trusted_proxies)
+        self.taken = 0
+        self.stat = accounts.stat("")
+        self._accounts = accounts
+        self._rules = [Rules(policy, plugins, snapshot.gateway.max_body) for policy in snapshot.policies]
+        self._upstreams = [upstreams[each.name] for each in snapshot.upstreams]
+        self._lines: dict[bytes, Match] = {}
+
+    def take_in(self, routes: Routes) -> None:
+        """Some more of the routes."""
+        self.table.exact.update(routes.exact)
+        for pattern in routes.patterns:
+            self.table.add(pattern.method, pattern.pieces, pattern.order, pattern.route)
+        self.taken += len(routes.exact) + len(routes.patterns)
+
+    def resolve(self, line: bytes) -> Match:
+        """The route of a request line (without CRLF); BadMessage for a malformed line or path."""
+        match = self._lines.get(line)
+        if match is None:
+            match = self._resolve(parse_request_line(line))
+            if len(line) <= LONGEST_LINE and not match.line.host:
+                if len(self._lines) >= MOST_LINES:
+                    self._lines.clear()
+                self._lines[line] = match
+        return match
+
+    def _resolve(self, line: RequestLine) -> Match:
+        if line.target == b"*":
+            return Match(line, None, b"*", 404)
+        raw, _, query = line.target.partition(b"?")
+        path = canonical(raw)
+        if path is None or not query_ok(query):
+            raise BadMessage(400, "path is ambiguous or malformed")
+        found = None if line.method in _NEVER else self._find(line.method, path)
+        if found is None:
+            return self._unknown(line, path)
+        target, captures = found
+        to, own_mark, own = target.backend_path(captures).partition(b"?")
+        query = b"&".join(part for part in (query, own) if part)
+        return Match(line, target, to + b"?" + query if query or own_mark else to)
+
+    def _find(self, method: bytes, path: bytes) -> tuple[Target, dict[str, bytes]] | None:
+        for name in (method, b"*"):
+            key = b"%s %s" % (name, path)
+            value = self.table.exact.get(key)
+            if value is not None:
+                target = self._target(value)
+                self.table.exact[key] = target
+                return target, {}
+        found = self.table.find(method, path)
+        if found is not None:
+            return self._target(found[0]), found[1]
+        if method == b"HEAD":
+            # A client may ask for the head of whatever it may GET (RFC 9110 section 9.3.2), but for ApiFest's files.
+            instead = self._find(b"GET", path)
+            if instead and not instead[0].rules.compat:
+                return instead
+        return None
+
+    def _target(self, value: Target | msgspec.Raw) -> Target:
+        if isinstance(value, Target):
+            return value
+        route = _decode_route(value)
+        stat = self._accounts.stat(route.name)
+        return Target(route, self._upstreams[route.upstream], self._rules[route.policy], stat)
+
+    def _unknown(self, line: RequestLine, path: bytes) -> Match:
+        """404, or 405 where the path is known under other methods (by routes that are not ApiFest's)."""
+        methods = self.table.methods(path)
+        standard = [m for m in methods if (found := self._find(m.encode(), path)) and not found[0].rules.compat]
+        if not standard and line.method not in _NEVER:
+            return Match(line, None, path, 404)
+        if "GET" in standard and "HEAD" not in standard:
+            standard.append("HEAD")
+        return Match(line, None, path, 405, ", ".join(sorted(standard)).encode())

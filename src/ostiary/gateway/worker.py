@@ -1,0 +1,331 @@
+"""A worker: the data plane of one process. It answers the link (Door), holds what exchanges share, and listens.
+
+Nothing here touches a store. Where control must be asked, questions of one event-loop turn travel together.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import ssl
+from collections import Counter
+from datetime import UTC, datetime
+from time import monotonic_ns, time_ns
+
+from ostiary.core.admission import Admission
+from ostiary.core.http1 import RequestLine
+from ostiary.core.snapshot import Gateway, Snapshot
+from ostiary.gateway.accounting import AccessLog, Accounts
+from ostiary.gateway.admissions import Admissions
+from ostiary.gateway.bundled import BUNDLED
+from ostiary.gateway.cells import Cell, Cells
+from ostiary.gateway.client import Client
+from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.generation import Generation, Match
+from ostiary.gateway.plugins import Plugins
+from ostiary.gateway.tls import server_context
+from ostiary.gateway.upstream import Upstream
+from ostiary.link.client import Control
+from ostiary.link.messages import Change, Grant, Report, Routes, Want
+
+TICK = 0.1
+"""Seconds between two looks at the deadlines: how late one may be."""
+BACKLOG = 4096
+
+log = logging.getLogger("ostiary.gateway")
+
+
+class Worker:
+    """The data plane. Give it to the link as its Door; `serve` returns when it was drained."""
+
+    def __init__(self, number: int, control: Control) -> None:
+        self._control = control
+        self._connected = False
+        self._building: Generation | None = None
+        self._building_upstreams: dict[str, Upstream] = {}
+        self._building_context: ssl.SSLContext | None = None
+        self._context: ssl.SSLContext | None = None
+        self._upstreams: dict[str, Upstream] = {}
+        self._servers: list[asyncio.Server] = []
+        self._asking: dict[bytes, list[Exchange]] = {}
+        self._questions: list[bytes] = []
+        self._wants: list[Want] = []
+        self._addresses: Counter[str] = Counter()
+        self._ids = 0
+        self._id_prefix = b"%s%x-" % (os.urandom(6).hex().encode(), number)
+        self._finished = asyncio.Event()
+        self._swapped = asyncio.Event()
+        self.accounts = Accounts()
+        self.log = AccessLog(self.accounts.counters)
+        self.cells = Cells()
+        self.settings = Gateway()
+        self.admissions = Admissions(self.settings.max_admissions, self.cells)
+        self.max_head = self.settings.max_head
+        self.clients: set[Client] = set()
+        self.streams: set[Exchange] = set()
+        self.draining = False
+        self.lease_until = 0
+        self.now = monotonic_ns()
+        self.stamp = b""
+        self.no_match = Match(RequestLine(b"", b"", True), None, b"")
+        self.generation: Generation
+
+    # -- what exchanges ask
+
+    def next_id(self) -> bytes:
+        """A request id, unique among all workers."""
+        self._ids += 1
+        return b"%s%x" % (self._id_prefix, self._ids)
+
+    def ask(self, digest: bytes, exchange: Exchange) -> bool:
+        """Ask control about a token; `exchange.answered` is called. False when control is away and no lease is left."""
+        if not self._connected and monotonic_ns() >= self.lease_until:
+            return False
+        waiting = self._asking.get(digest)
+        if waiting is not None:
+            waiting.append(exchange)
+            return True
+        self._asking[digest] = [exchange]
+        if not self._questions:
+            asyncio.get_running_loop().call_soon(self._send_questions)
+        self._questions.append(digest)
+        self.accounts.counters["admission.misses"] += 1
+        return True
+
+    def unask(self, digest: bytes, exchange: Exchange) -> None:
+        """`exchange` no longer waits for the answer."""
+        waiting = self._asking.get(digest, [])
+        if exchange in waiting:
+            waiting.remove(exchange)
+
+    def _send_questions(self) -> None:
+        questions, self._questions = self._questions, []
+        wants, self._wants = self._wants, []
+        if questions and self._connected:
+            self._control.ask(questions)
+        if wants and self._connected:
+            self._control.draw(wants)
+
+    def draw(self, cell: Cell) -> None:
+        """Draw more cells ahead of need."""
+        if self._connected:
+            self.draw_now(cell, cell.want())
+
+    def draw_now(self, cell: Cell, want: Want) -> bool:
+        """Draw what `cell` wants; False when control is away."""
+        if not self._connected and monotonic_ns() >= self.lease_until:
+            return False
+        self.cells.asked(cell)
+        if not self._questions and not self._wants:
+            asyncio.get_running_loop().call_soon(self._send_questions)
+        self._wants.append(want)
+        return True
+
+    def arrived(self, client: Client) -> str:
+        """A client has connected; gives why it cannot stay, or ""."""
+        self.clients.add(client)
+        address = client.peer.address
+        self._addresses[address] += 1
+        if len(self.clients) > self.settings.max_connections:
+            return "too many connections"
+        if self._addresses[address] > self.settings.max_connections_per_address:
+            return "too many connections from one address"
+        return ""
+
+    def left(self, client: Client) -> None:
+        """A client has gone."""
+        self.clients.discard(client)
+        self.streams.discard(client.exchange)
+        address = client.peer.address
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+        if self.draining and not self.clients:
+            self._finished.set()
+
+    def log_defect(self, defect: str, route: str, request_id: bytes) -> None:
+        """One line for a defect of a plug-in: what, where, and the request that met it."""
+        log.error("plug-in failed: %s (route %s, request %s)", defect, route, request_id.decode())
+
+    # -- what the link tells (Door)
+
+    def lease(self, until: int) -> None:
+        """Cached admissions may be used until then."""
+        self.lease_until = until
+
+    def connected(self, up: bool) -> None:
+        """Control has begun to talk, or is gone. What was asked in vain is asked again; what was cached is doubted."""
+        self._connected = up
+        if not up:
+            return
+        self.admissions.drop(Change(0, everything=True))
+        questions = [digest for digest, waiting in self._asking.items() if waiting]
+        self._asking = {digest: self._asking[digest] for digest in questions}
+        if questions:
+            self._control.ask(questions)
+        if wants := self.cells.again():
+            self._control.draw(wants)
+
+    def answers(self, admissions: dict[bytes, Admission | None]) -> None:
+        """Control has said what tokens stand for."""
+        now, wall = monotonic_ns(), time_ns() // 1000
+        for digest, admission in admissions.items():
+            admitted = self.admissions.take_in(digest, admission, now, wall)
+            for exchange in self._asking.pop(digest, ()):
+                exchange.answered(admitted, now)
+
+    def granted(self, grants: list[Grant]) -> None:
+        """Control has granted cells."""
+        now = monotonic_ns()
+        wants = [want for grant in grants if (want := self.cells.granted(grant, now))]
+        if wants:
+            self._control.draw(wants)
+
+    def change(self, change: Change) -> dict[str, int]:
+        """Something ended: drop what is cached of it and end its open streams. Gives what was dropped, by kind."""
+        dropped = {"admissions": self.admissions.drop(change)}
+        if change.limits:
+            dropped["limits"] = self.cells.forget()
+        if change.streams:
+            dropped["streams"] = self._cut(change)
+        return dropped
+
+    def _cut(self, change: Change) -> int:
+        over = [exchange for exchange in self.streams if _touches(change, exchange)]
+        for exchange in over:
+            exchange.client.cut()
+        return len(over)
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Begin building beside the one that serves. ValueError or OSError for what cannot be built here."""
+        counters = self.accounts.counters
+        plugins = Plugins(BUNDLED)
+        for name, source in snapshot.gateway.plugins.items():
+            if problem := plugins.declare(name, source, snapshot.gateway.plugin_directory):
+                raise ValueError(problem)
+        known = self._upstreams
+        self._building_upstreams = {
+            each.name: known[each.name]
+            if each.name in known and known[each.name].definition == each
+            else Upstream(each, counters)
+            for each in snapshot.upstreams
+        }
+        self._building_context = server_context(snapshot.gateway.tls) if snapshot.gateway.tls else None
+        self._building = Generation(snapshot, plugins, self._building_upstreams, self.accounts)
+
+    def routes(self, routes: Routes) -> None:
+        """Some of the routes of what is being built."""
+        if self._building is not None:
+            self._building.take_in(routes)
+
+    def prepared(self) -> str:
+        """All routes are in: "" or why this cannot serve."""
+        building = self._building
+        if building is None or building.taken != building.snapshot.routes:
+            return "not all routes have come"
+        return ""
+
+    def swap(self, revision: int) -> None:
+        """Serve what was prepared from now on. Exchanges under way end on what they began with."""
+        building, self._building = self._building, None
+        if building is None or building.snapshot.revision != revision:
+            raise ValueError(f"revision {revision} was not prepared")
+        retired = [each for name, each in self._upstreams.items() if self._building_upstreams.get(name) is not each]
+        self._upstreams, self._context = self._building_upstreams, self._building_context
+        self.generation = building
+        self._configure(building.snapshot.gateway)
+        for upstream in retired:
+            upstream.retire()
+        gc.collect(0)
+        gc.freeze()
+        self._swapped.set()
+
+    def _configure(self, settings: Gateway) -> None:
+        self.settings = settings
+        self.max_head = settings.max_head
+        self.admissions.resize(settings.max_admissions)
+        self.log.open(settings.access_log)
+        logging.getLogger("ostiary").setLevel(settings.log_level)
+
+    def report(self, seq: int) -> Report:
+        """Everything counted since the last report, and the levels of now."""
+        gauges = {
+            "connections": len(self.clients),
+            "streams": len(self.streams),
+            "admissions": len(self.admissions),
+            "backend_connections": sum(b.connections for u in self._upstreams.values() for b in u.backends),
+        }
+        return self.accounts.report(seq, gauges)
+
+    # -- serve
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Listen on `sockets` once there is a snapshot; returns when drained."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._swapped.wait()
+            loop = asyncio.get_running_loop()
+            outer = self._outer_context() if self._context else None
+            for sock in sockets:
+                server = await loop.create_server(lambda: Client(self), sock=sock, ssl=outer, backlog=BACKLOG)
+                self._servers.append(server)
+            await self._finished.wait()
+        finally:
+            ticking.cancel()
+            self.log.close()
+
+    def _outer_context(self) -> ssl.SSLContext:
+        """The context that the listener keeps for ever: at each handshake it hands over to the current one."""
+        outer = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+        def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+            if self._context is not None:
+                connection.context = self._context
+
+        outer.sni_callback = choose
+        return outer
+
+    async def drain(self) -> None:
+        """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for client in list(self.clients):
+            client.drain()
+        if not self.clients:
+            self._finished.set()
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout / 1e6):
+                await self._finished.wait()
+        except TimeoutError:
+            for client in list(self.clients):
+                client.abort("drained too slowly")
+            self._finished.set()
+
+    async def _tick(self) -> None:
+        turn = 0
+        while True:
+            self.now = now = monotonic_ns()
+            self.stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z"
+            for client in [client for client in self.clients if client.deadline < now]:
+                client.expired()
+            turn += 1
+            if turn % 5 == 0:
+                self.log.flush()
+                for upstream in self._upstreams.values():
+                    upstream.tick(now)
+            await asyncio.sleep(TICK)
+
+
+def _touches(change: Change, exchange: Exchange) -> bool:
+    admitted = exchange.admitted
+    if admitted is None:
+        return False
+    admission = admitted.admission
+    return (
+        change.everything
+        or exchange.fields.digest in change.digests
+        or admission.client in change.clients
+        or (bool(admission.user) and admission.user in change.users)
+    )
