@@ -6,6 +6,9 @@ from ostiary.core.permission import NOBODY, Principal
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record
 
+MOST_TARGET = 255
+"""Characters of a target that the audit keeps."""
+
 
 class Trail(Struct):
     """What an operation left behind besides its result."""
@@ -41,9 +44,10 @@ class Call(Struct, frozen=True):
     def record(self, at: int, outcome: str, target: str = "", principal: Principal | None = None) -> Record:
         """The audit record of this call."""
         who = principal or self.principal
+        about = (target or self.target)[:MOST_TARGET].encode("utf-8", "replace").decode()
         return Record(
-            at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, target or self.target,
-            outcome, self.request_id,
+            at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, about, outcome,
+            self.request_id,
         )  # fmt: skip
 
     def done(self, at: int, target: str = "", principal: Principal | None = None) -> Record:

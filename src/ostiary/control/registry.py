@@ -4,6 +4,8 @@ A module of operations is a subject (`scopes.py`); its functions are declared by
 line, OpenAPI and the audit are projections of the Registry that node.py builds from those modules.
 """
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
@@ -20,6 +22,8 @@ P = TypeVar("P", bound=Struct)
 R = TypeVar("R")
 Run = Callable[[Control, Call, P], Awaitable[R]]
 
+_REPEATED = re.compile(r"(?<=^Invalid enum value) .*", re.DOTALL)
+"""No answer repeats what was sent: it may be a secret in the wrong place."""
 RECORDED = (Unauthenticated, Forbidden, NotFound, Limited)
 """Refusals of changes that stand in the audit."""
 
@@ -77,21 +81,44 @@ class Registry:
     async def run(self, control: Control, name: str, params: Struct, call: Call) -> Any:
         """Run an operation for `call`: permission, the operation, and for a change its audit record.
 
-        The record of success is committed before this returns; that of a refusal too.
+        The record of success is committed before this returns; that of a refusal too. A change once begun goes on to
+        its end although the caller is cancelled (a client hung up): what is committed must reach the workers.
         """
         declared = self.get(name)
+        if declared.reads:
+            allow(declared, call)
+            return await declared.run(control, msgspec.structs.replace(call, operation=name), params)
+        changing = asyncio.create_task(self._change(control, declared, params, call))
+        self._changing.add(changing)
+        changing.add_done_callback(self._changing.discard)
+        return await asyncio.shield(changing)
+
+    async def settled(self) -> None:
+        """Wait until no change is under way; for the end of the process."""
+        while self._changing:
+            await asyncio.wait(self._changing)
+
+    async def _change(self, control: Control, declared: Operation, params: Struct, call: Call) -> Any:
         target = getattr(params, declared.target) if declared.target else ""
-        call = msgspec.structs.replace(call, operation=name, target="" if target is None else str(target))
+        call = msgspec.structs.replace(call, operation=declared.name, target="" if target is None else str(target))
         try:
             allow(declared, call)
             result = await declared.run(control, call, params)
-        except Refusal as refusal:
-            if not declared.reads and isinstance(refusal, RECORDED):
-                await control.audit.append(call.record(control.clock(), refusal.code))
+        except RECORDED as refusal:
+            await self.refused(control, declared.name, call, refusal)
             raise
-        if not declared.reads and not call.trail.recorded:
+        if not call.trail.recorded:
             await control.audit.append(call.done(control.clock()))
         return result
+
+    async def refused(self, control: Control, name: str, call: Call, refusal: Refusal) -> None:
+        """Write the audit record of a refusal, unless `name` only reads.
+
+        For surfaces that refuse (the credential, say) before there is anything to run.
+        """
+        if not self.get(name).reads and isinstance(refusal, RECORDED):
+            call = msgspec.structs.replace(call, operation=name)
+            await control.audit.append(call.record(control.clock(), refusal.code))
 
 
 def allow(declared: Operation, call: Call) -> None:
@@ -112,5 +139,5 @@ def parse(declared: Operation, values: object, *, lax: bool = False) -> Struct:
         return msgspec.convert(values, declared.params, strict=not lax)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
-        mistake = Mistake(path.rstrip("`") or "$", message)
+        mistake = Mistake(path.rstrip("`") or "$", _REPEATED.sub("", message))
         raise Invalid("params.invalid", "The parameters are not valid", (mistake,)) from error

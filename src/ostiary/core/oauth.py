@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ostiary.core.digest import equal
 from ostiary.core.limit import Limit
-from ostiary.core.refusal import Forbidden, Invalid, Refusal, Unauthenticated
+from ostiary.core.refusal import Forbidden, Invalid, Mistake, Refusal, Unauthenticated
 
 SECOND = 1_000_000
 BUILT_IN_GRANTS = ("authorization_code", "client_credentials", "refresh_token", "password")
@@ -17,6 +17,8 @@ GRANTS_SERVED = frozenset({"client_credentials"})
 GONE = (1800, 900, 900)
 """The lifetimes (client_credentials, others, refresh; seconds) that a scope counts for once it is gone."""
 SCOPE_NAME_LENGTH = 128
+MOST_TEXT = 4096
+"""Characters of a name, a description or a detail."""
 MAX_SECONDS = 2**31 - 1
 
 # Letters and digits in runs joined by `-`, `_` or `-_`, one of which may end the name. Each run is followed by a
@@ -27,6 +29,21 @@ _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+", re.ASCII | re.I
 _URI = re.compile(r"[!-~]{1,2048}", re.ASCII)
 
 AuthMethod = Literal["", "client_secret_basic", "client_secret_post", "none"]
+
+PUBLIC = frozenset({"none"})
+"""Authentication methods of applications that cannot keep a secret."""
+
+
+class RateLimit(Struct, frozen=True):
+    """A client application's own limit: `requests` in `per_seconds`."""
+
+    requests: int
+    per_seconds: int
+
+    @property
+    def limit(self) -> Limit:
+        """As it is counted."""
+        return Limit(self.requests, self.per_seconds * SECOND)
 
 
 class Rules(Struct, frozen=True):
@@ -68,8 +85,13 @@ class Application(Struct, frozen=True):
     grant_types: tuple[str, ...] | None = None
     """What the application may do; None: what the settings say for those that were not told."""
     rotate_refresh_tokens: bool | None = None
-    limit: Limit | None = None
-    auth_method: AuthMethod = ""
+    rate_limit: RateLimit | None = None
+    token_endpoint_auth_method: AuthMethod = ""
+
+    @property
+    def public(self) -> bool:
+        """Whether it cannot keep a secret, and so has none."""
+        return self.token_endpoint_auth_method in PUBLIC
 
 
 class Secret(Struct, frozen=True):
@@ -121,6 +143,11 @@ class Unproven(Refusal):
         self.kept = kept
 
 
+def text_ok(text: str, most: int) -> bool:
+    """Whether `text` can be kept: at most `most` characters, no NUL and no lone surrogate."""
+    return len(text) <= most and "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 def scope_name_ok(name: str) -> bool:
     """Whether `name` may be a scope's (apifest.md B1); the length is looked at first."""
     return len(name) <= SCOPE_NAME_LENGTH and _SCOPE_NAME.fullmatch(name) is not None
@@ -146,6 +173,56 @@ def redirect_uri_ok(uri: str, method: AuthMethod = "") -> bool:
     if parts.scheme in ("http", "https"):
         return bool(parts.hostname) and "\\" not in uri
     return method == "none" and _PRIVATE_USE.fullmatch(parts.scheme) is not None
+
+
+def check_scope(scope: Scope) -> None:
+    """Refuse `scope.incomplete` (a name of 2 characters or more and lifetimes above 0), `scope.text`, `scope.name`."""
+    lifetimes = (scope.cc_expires_in, scope.pass_expires_in, scope.refresh_expires_in)
+    if len(scope.scope) < 2 or not all(0 < each <= MAX_SECONDS for each in lifetimes):
+        raise Invalid("scope.incomplete", "A scope has a name of two characters or more and lifetimes above zero")
+    check_texts("scope", {"description": scope.description})
+    if not scope_name_ok(scope.scope):
+        raise Invalid("scope.name", "A scope name holds letters and digits, joined by - or _")
+
+
+def check_application(application: Application, rules: Rules) -> None:
+    """Refuse `application.incomplete`, or `application.field` with the names of the fields that are not valid."""
+    redirect = redirect_uri_ok(application.redirect_uri, application.token_endpoint_auth_method)
+    if not application.name or application.scopes in ((), ("",)) or not redirect:
+        raise Invalid("application.incomplete", "The name, a scope or a valid redirect_uri is missing")
+    check_texts("application", {"name": application.name, "description": application.description})
+    check_fields(application.details, application.grant_types, application.rate_limit, rules)
+
+
+def check_fields(
+    details: Mapping[str, str] | None, grants: tuple[str, ...] | None, limit: RateLimit | None, rules: Rules
+) -> None:
+    """Refuse `application.field` for details, grant types or a rate limit that cannot be."""
+    known = set(BUILT_IN_GRANTS) | rules.custom_grants
+    wrong = {
+        "application_details": not all(text_ok(each, MOST_TEXT) for pair in (details or {}).items() for each in pair),
+        "grant_types": not set(grants or ()) <= known,
+        "rate_limit": limit is not None and not limit_ok(limit),
+    }
+    if any(wrong.values()):
+        raise _field("application", [name for name, is_wrong in wrong.items() if is_wrong])
+
+
+def check_texts(subject: str, texts: Mapping[str, str]) -> None:
+    """Refuse `SUBJECT.field` for texts that cannot be kept."""
+    wrong = [name for name, text in texts.items() if not text_ok(text, MOST_TEXT)]
+    if wrong:
+        raise _field(subject, wrong)
+
+
+def limit_ok(limit: RateLimit) -> bool:
+    """Whether both numbers are above 0 and fit 32 bits."""
+    return 0 < limit.requests <= MAX_SECONDS and 0 < limit.per_seconds <= MAX_SECONDS
+
+
+def _field(subject: str, names: list[str]) -> Invalid:
+    mistakes = tuple(Mistake(name, "is not valid") for name in names)
+    return Invalid(f"{subject}.field", f"{names[0]} is not valid", mistakes)
 
 
 def split_scopes(text: str) -> tuple[str, ...]:

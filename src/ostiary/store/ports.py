@@ -10,8 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ostiary.core.limit import Limit
-from ostiary.core.oauth import Application, Scope, Secret, TokenRequest
+from ostiary.core.oauth import Application, RateLimit, Scope, Secret, TokenRequest
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class ApplicationChange(Struct, frozen=True):
     details: dict[str, str] | UnsetType = UNSET
     grant_types: tuple[str, ...] | UnsetType = UNSET
     rotate_refresh_tokens: bool | UnsetType = UNSET
-    limit: Limit | UnsetType | None = UNSET
+    rate_limit: RateLimit | UnsetType = UNSET
 
 
 class Token(Struct, frozen=True):
@@ -95,7 +94,7 @@ class Token(Struct, frozen=True):
     active: bool
     """Whether the client application is active."""
     application_details: dict[str, str]
-    limit: Limit | None = None
+    rate_limit: RateLimit | None = None
 
 
 class TokenFilter(Struct, frozen=True):
