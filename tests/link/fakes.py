@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -53,18 +53,20 @@ class Door:
         self._more.set()
 
     async def until(self, *words: object) -> None:
-        while words not in self.told:
-            self._more.clear()
-            await asyncio.wait_for(self._more.wait(), 5)
+        await self._wait(lambda: words in self.told)
 
     def lease(self, until: int) -> None:
         self.leases.append(until)
         self._more.set()
 
     async def leased(self, times: int) -> None:
-        while len(self.leases) < times:
-            self._more.clear()
-            await asyncio.wait_for(self._more.wait(), 5)
+        await self._wait(lambda: len(self.leases) >= times)
+
+    async def _wait(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not holds():
+                self._more.clear()
+                await self._more.wait()
 
     def answers(self, admissions: dict[bytes, Admission | None]) -> None:
         self._write("answers", admissions)

@@ -109,6 +109,7 @@ async def test_a_dead_worker_delays_nothing(place: str) -> None:
         receipt = await asyncio.wait_for(change, 2)
         assert (receipt.applied, receipt.workers) == (1, 1)
         assert server.status() == [WorkerStatus(1, 0, False, 0, 0)]
+        assert (await asyncio.wait_for(server.apply(Change(0, clients=["d"])), 2)).applied == 1
         await mute.wait()
 
 
