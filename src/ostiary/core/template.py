@@ -1,36 +1,63 @@
 """Templates: what people write for public paths and backend paths -> the pieces that are matched and filled in."""
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
+from ostiary.core.outline import unrunnable
 from ostiary.core.path import canonical, fixed, query_ok
-from ostiary.core.pattern import check
+from ostiary.core.pattern import check, crosses
 from ostiary.core.snapshot import Fixed, Piece, Variable
 
 METHOD = re.compile(r"[A-Z][A-Z0-9!#$%&'*+.^_`|~-]{0,31}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 HOLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-EXACT = re.compile(r"([A-Z]+) (/[A-Za-z0-9_~!$&'()*+,;=:@/-]*)")
-"""A line that needs no more than this to be read; most do not."""
+_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
+_PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_~.-]*+"
+_EXPRESSION = r"(?:[A-Za-z0-9_~%.,+*?|()-]|\\[a-z]|\[[A-Za-z0-9_.~-]++\]|\{[0-9,]++\})++"
+USUAL = re.compile(rf"([A-Z]++) ((?:/(?:{_PLAIN}|\{{{_NAME}(?::{_EXPRESSION})?\}}))++/?+)")
+"""Lines whose path is canonical as it stands, and whose variables are whole segments: nearly all."""
+USUAL_VARIABLE = re.compile(rf"\{{({_NAME})(?::({_EXPRESSION}))?\}}")
+USUAL_BACKEND = re.compile(rf"(?:/(?:{_PLAIN}|\{{{_NAME}\}}))++/?+")
 
 
 class Line(NamedTuple):
-    """What `match` says."""
+    """What `match` says. `path` is the public path as routes are named by."""
 
     methods: tuple[str, ...]
     pieces: tuple[Piece, ...]
+    path: str
 
 
 def read_match(text: str) -> Line:
     """The methods and the public path of `GET,POST /v1/{name:EXPRESSION}`. ValueError says what is wrong."""
-    plain = EXACT.fullmatch(text)
-    if plain and canonical(plain[2].encode()) == plain[2].encode():
-        return Line((plain[1],), (Fixed(plain[2]),))
+    usual = USUAL.fullmatch(text)
+    if usual:
+        pieces = _usual(usual[2])
+        if pieces:
+            return Line((usual[1],) if usual[1] != "CONNECT" else _methods("CONNECT"), pieces, usual[2])
     methods, blank, path = text.partition(" ")
     if not blank or not path.startswith("/"):
         raise ValueError("expected methods, one blank and a path: `GET /v1/countries` or `GET,POST /v1/{name}`")
-    return Line(_methods(methods), read_path(path))
+    pieces = read_path(path)
+    return Line(_methods(methods), pieces, written(pieces))
+
+
+def _usual(path: str) -> tuple[Piece, ...] | None:
+    """The pieces of a usual path; None if it has to go the long way after all."""
+    if "{" not in path:
+        return (Fixed(path),)
+    parts = USUAL_VARIABLE.split(path)
+    names = parts[1::3]
+    expressions = [each for each in parts[2::3] if each]
+    if len(set(names)) < len(names) or any(check(each) or crosses(each) for each in expressions):
+        return None
+    pieces: list[Piece] = []
+    for text, name, expression in zip(parts[0::3], [*names, ""], [*parts[2::3], None], strict=True):
+        if text:
+            pieces.append(Fixed(text))
+        if name:
+            pieces.append(Variable(name, expression or ""))
+    return tuple(pieces)
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -116,6 +143,8 @@ def checked(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         raise ValueError("a request with such a path is refused, so that no route can have it")
     if found.decode() != shape:
         raise ValueError(f"no request has such a path: it is always read as {found.decode()[:200]}")
+    if reason := unrunnable(cleaned) if len(cleaned) > 1 or names else "":
+        raise ValueError(reason)
     return cleaned
 
 
@@ -144,9 +173,12 @@ def holes(to: str) -> list[str]:
     return HOLE.findall(to) if "{" in to else []
 
 
-@lru_cache(4096)
 def read_backend_path(text: str) -> str:
     """A backend path, its odd characters escaped. ValueError says what is wrong."""
+    return text if USUAL_BACKEND.fullmatch(text) else _backend_path(text)
+
+
+def _backend_path(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("a backend path begins with a slash")
     if "#" in text:
