@@ -1,0 +1,36 @@
+"""The desk: what every dialect works with, and the one way in which a request becomes a call of an operation."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from ostiary.control.call import Call
+from ostiary.control.control import Control
+from ostiary.control.registry import Registry
+from ostiary.core.permission import Principal
+from ostiary.core.settings import Settings
+from ostiary.dialects.message import Request
+
+
+class Desk:
+    """Control, its operations, and the settings as they hold now (asked anew each time: reloads)."""
+
+    def __init__(self, registry: Registry, control: Control, settings: Callable[[], Settings]) -> None:
+        self.registry = registry
+        self.control = control
+        self.settings = settings
+
+    async def run(self, name: str, params: Struct, call: Call) -> Any:
+        """The operation's result, or its Refusal."""
+        return await self.registry.run(self.control, name, params, call)
+
+
+def call_of(request: Request, principal: Principal, surface: str) -> Call:
+    """The call that a request makes."""
+    return Call(principal, surface, request.address, request.request_id)
+
+
+def applied(call: Call) -> tuple[tuple[str, str], ...]:
+    """The receipt of a change as a header, if workers had to apply something."""
+    return (("X-Ostiary-Applied", call.trail.applied),) if call.trail.applied else ()

@@ -1,0 +1,40 @@
+"""The router: which dialect a request speaks, by the beginning of its path. Each answers its own 404 and 405."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ostiary.dialects.message import Answer, Application, Request
+
+
+class Dialect(Application, Protocol):
+    """One outside surface."""
+
+    prefixes: tuple[str, ...]
+    """Paths that are its: one that ends in `/` covers all below, another itself and what continues it."""
+    faces_clients: bool
+    """Whether some of its paths are also on the gateway's listener."""
+
+
+class Router:
+    """The dialects behind control's listeners. The last of them answers what is nobody's."""
+
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self.dialects = dialects
+        self.last = dialects[-1]
+        pairs = ((prefix, dialect) for dialect in dialects for prefix in dialect.prefixes)
+        self.prefixes = sorted(pairs, key=lambda pair: -len(pair[0]))
+
+    def dialect(self, request: Request) -> Dialect:
+        """The dialect with the longest prefix that begins the path."""
+        found = (dialect for prefix, dialect in self.prefixes if request.path.startswith(prefix))
+        chosen = next(found, self.last)
+        return chosen if chosen.faces_clients or not request.public else self.last
+
+    def room(self, request: Request) -> int:
+        return self.dialect(request).room(request)
+
+    async def answer(self, request: Request) -> Answer:
+        return await self.dialect(request).answer(request)
+
+    def refuse(self, request: Request, status: int, reason: str) -> Answer:
+        return self.dialect(request).refuse(request, status, reason)
