@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestLine, unfinished
 from ostiary.gateway import answers
-from ostiary.gateway.accounting import Stat
 from ostiary.gateway.exchange import COLLECT, NEVER, Exchange
 from ostiary.gateway.fields import Peer, RequestFields, is_trusted
 from ostiary.gateway.generation import Match
@@ -194,7 +193,7 @@ class Client(asyncio.Protocol):
         text = worker.generation.answers.body(status, body)
         self.transport.write(answers.render(status, text, exchange.request_id, headers, close=True))
         exchange.status, exchange.why, exchange.sent = status, why, len(text)
-        self._record(worker.generation.stat, worker.no_match)
+        self._record(worker.no_match)
         self._linger()
 
     # -- bodies
@@ -311,7 +310,7 @@ class Client(asyncio.Protocol):
     def finish(self) -> None:
         """The answer is written: account for it, then the next request, or the end."""
         exchange = self.exchange
-        self._account()
+        self._record(exchange.match)
         if self.worker.streams:
             self.worker.streams.discard(exchange)
         if exchange.backend is not None:
@@ -329,7 +328,11 @@ class Client(asyncio.Protocol):
 
     def _next(self) -> None:
         """Ready for the next request, which may have come already."""
-        self.exchange.reset()
+        exchange = self.exchange
+        if exchange.simple:
+            exchange.admitted, exchange.status, exchange.started = None, 0, 0
+        else:
+            exchange.reset()
         self.phase = IDLE
         self.deadline = self.worker.now + self.worker.settings.idle_timeout * 1000
         if self._full:
@@ -399,12 +402,10 @@ class Client(asyncio.Protocol):
     # -- accounting
 
     def _account(self) -> None:
-        match: Match = self.exchange.match
-        target = match.target
-        self._record(target.stat if target is not None else self.worker.generation.stat, match)
+        self._record(self.exchange.match)
 
-    def _record(self, stat: Stat, match: Match) -> None:
-        exchange, worker = self.exchange, self.worker
+    def _record(self, match: Match) -> None:
+        exchange, worker, stat = self.exchange, self.worker, match.stat
         status = exchange.status
         took = (monotonic_ns() - exchange.started) // 1000
         statuses = stat.statuses

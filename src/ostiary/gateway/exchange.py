@@ -60,7 +60,7 @@ class Exchange:
         self.reset()
 
     def reset(self) -> None:
-        """Be as new, for the next exchange of the connection."""
+        """Be as new, for the next exchange of the connection (after a simple one only three things have changed)."""
         self.started = 0
         self.admitted: Admitted | None = None
         self.status = 0
@@ -70,6 +70,7 @@ class Exchange:
         self.request_done = True
         self.head_sent = False
         self.simple = True
+        """Nothing but passing on: no body to send, no plug-in, no retry; the response may go out in one write."""
         self.bodiless = False
         self.upgrading = False
         self.sink = FORWARD
@@ -236,11 +237,12 @@ class Exchange:
                 return
             if fields.expect and not self.client.buffer:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if rules.plain and fields.plain and not self.match.head:
+            self._choose(now)
+            return
+        self.simple = False
         self.upgrading = bool(fields.upgrade)
         self.bodiless = self.match.head
-        self.simple = (
-            rules.plain and not self.bodiless and fields.minor == 1 and not fields.has_body and not self.upgrading
-        )
         if not rules.actions and not rules.filters:
             self._choose(now)
         elif rules.body_actions and fields.has_body:
@@ -316,7 +318,9 @@ class Exchange:
 
     def _choose(self, now: int) -> None:
         upstream = self.target.upstream
-        backend = upstream.choose(now, self._tried)
+        backend = upstream.only if self._tried is None else None
+        if backend is None:
+            backend = upstream.choose(now, self._tried)
         if backend is None:
             self.refuse_backend(502, "no backend is left")
             return
@@ -338,6 +342,7 @@ class Exchange:
         """No connection to `backend` could be made; the next one, if there is one (nothing was sent)."""
         if not self.waits_for(ticket):
             return
+        self.simple = False
         self._tried = (self._tried or set()) | {backend}
         now = monotonic_ns()
         if self.target.upstream.choose(now, self._tried) is None:
@@ -406,7 +411,7 @@ class Exchange:
             connection.spoiled = True
         if head.event_stream:
             self.worker.streams.add(self)
-        if not rules.plain and (rules.body_filters or head.status in rules.errors):
+        if not rules.passing and (rules.body_filters or head.status in rules.errors):
             self._response = response_of(head)
             self._collected = []
             return
@@ -547,6 +552,7 @@ class Exchange:
         if self.head_sent:
             self.client.abort(why)
             return
+        self.simple = False
         self.status, self.why = status, why
         self._waiting = None
         body = self.worker.generation.answers.body(status, body)
@@ -588,7 +594,7 @@ class Exchange:
         connection.backend.active -= 1
         safe = connection.used and not connection.started and self.match.idempotent and not self.fields.has_body
         if safe and not self._retried:
-            self._retried = True
+            self._retried, self.simple = True, False
             self.worker.accounts.counters["upstream.retries"] += 1
             self._choose(monotonic_ns())
         elif self._response is not None or not self.head_sent:

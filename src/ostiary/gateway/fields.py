@@ -41,12 +41,13 @@ class RequestFields:
     """One block of request fields, read: what the exchange needs of it, and `kept`, the bytes for the backend.
 
     `digest` is the SHA-256 of the bearer token; None without one; b"" for a text that can be no token of ours.
-    `kept` has whole lines, framing and forwarding fields among them, without Host, identity and request id.
+    `plain`: HTTP/1.1, no body, no upgrade. `kept` has whole lines, framing and forwarding fields among them, without
+    Host, identity and request id.
     """
 
     __slots__ = (
         "address", "authorization", "chunked", "close", "digest", "expect", "has_body", "host", "kept", "length",
-        "minor", "pairs", "request_id", "upgrade",
+        "minor", "pairs", "plain", "request_id", "upgrade",
     )  # fmt: skip
 
     def __init__(self, line: RequestLine, block: bytes, peer: Peer, trusted: Networks, most: int) -> None:
@@ -63,6 +64,7 @@ class RequestFields:
         self.close = b"close" in options or (not line.minor and b"keep-alive" not in options)
         self.upgrade = self._upgrade(fields, options)
         self.expect = self._expect(fields)
+        self.plain = self.minor == 1 and not self.has_body and not self.upgrade
         self._authorize(fields)
         self.request_id = _given_request_id(fields) if peer.trusted else b""
         drop = HOP_BY_HOP.union(options)

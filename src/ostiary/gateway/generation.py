@@ -37,7 +37,7 @@ class Rules:
 
     __slots__ = (
         "actions", "async_actions", "async_filters", "body_actions", "body_filters", "compat", "errors", "filters",
-        "keep_authorization", "kind", "limit", "max_body", "plain", "properties", "scopes", "timeout",
+        "keep_authorization", "kind", "limit", "max_body", "passing", "plain", "properties", "scopes", "timeout",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, plugins: Plugins, max_body: int) -> None:
@@ -56,8 +56,10 @@ class Rules:
         self.max_body = max_body if policy.max_body < 0 else policy.max_body
         self.timeout = policy.timeout * 1000
         self.properties = policy.properties
-        self.plain = not (self.filters or self.errors)
+        self.passing = not (self.filters or self.errors)
         """Whether responses pass as they are."""
+        self.plain = self.passing and not self.actions and not self.timeout
+        """Whether requests do too."""
 
 
 class Target:
@@ -87,14 +89,17 @@ class Target:
 class Match:
     """A resolved request line. Without a target, `status` (404 or 405, then with `allow`) is the answer."""
 
-    __slots__ = ("allow", "head", "idempotent", "line", "log", "method", "path", "start", "status", "target")
+    __slots__ = (
+        "allow", "head", "idempotent", "line", "log", "method", "path", "start", "stat", "status", "target",
+    )  # fmt: skip
 
     def __init__(
-        self, line: RequestLine, target: Target | None, path: bytes, status: int = 0, allow: bytes = b""
+        self, line: RequestLine, target: Target | None, stat: Stat, path: bytes, status: int = 0, allow: bytes = b""
     ) -> None:
         self.line = line
         self.method = line.method
         self.target = target
+        self.stat = stat
         self.path = path
         self.start = b"%s %s HTTP/1.1\r\n" % (line.method, path)
         self.status = status
@@ -143,7 +148,7 @@ class Generation:
 
     def take_in(self, routes: Routes) -> None:
         """Some more of the routes."""
-        self.table.exact.update(routes.exact)
+        self.table.take(routes.exact)
         for pattern in routes.patterns:
             self.table.add(pattern.method, pattern.pieces, pattern.order, pattern.route)
         self.taken += len(routes.exact) + len(routes.patterns)
@@ -161,7 +166,7 @@ class Generation:
 
     def _resolve(self, line: RequestLine) -> Match:
         if line.target == b"*":
-            return Match(line, None, b"*", 404)
+            return Match(line, None, self.stat, b"*", 404)
         raw, _, query = line.target.partition(b"?")
         path = canonical(raw)
         if path is None or not query_ok(query):
@@ -172,7 +177,7 @@ class Generation:
         target, captures = found
         to, own_mark, own = target.backend_path(captures).partition(b"?")
         query = b"&".join(part for part in (query, own) if part)
-        return Match(line, target, to + b"?" + query if query or own_mark else to)
+        return Match(line, target, target.stat, to + b"?" + query if query or own_mark else to)
 
     def _find(self, method: bytes, path: bytes) -> tuple[Target, dict[str, bytes]] | None:
         for name in (method, b"*"):
@@ -204,7 +209,7 @@ class Generation:
         methods = self.table.methods(path)
         standard = [m for m in methods if (found := self._find(m.encode(), path)) and not found[0].rules.compat]
         if not standard and line.method not in _NEVER:
-            return Match(line, None, path, 404)
+            return Match(line, None, self.stat, path, 404)
         if "GET" in standard and "HEAD" not in standard:
             standard.append("HEAD")
-        return Match(line, None, path, 405, ", ".join(sorted(standard)).encode())
+        return Match(line, None, self.stat, path, 405, ", ".join(sorted(standard)).encode())

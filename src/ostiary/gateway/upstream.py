@@ -333,7 +333,7 @@ class Backend:
         if self._waiting:
             self._hand_over(connection)
             return
-        connection.since = monotonic_ns()
+        connection.since = 0
         self.idle.append(connection)
 
     def _hand_over(self, connection: BackendConnection) -> None:
@@ -362,21 +362,36 @@ class Backend:
         if self._waiting and self.connections < self.upstream.definition.max_connections:
             self._connect(self._waiting.popleft())
 
-    def close_idle(self, before: int) -> None:
-        """Close connections unused since `before` (monotonic nanoseconds)."""
-        while self.idle and self.idle[0].since < before:
-            self.idle.pop(0).close()
+    def close_idle(self, now: int, most: int) -> None:
+        """Close connections that this look (or an earlier one) finds unused for `most` nanoseconds."""
+        for connection in list(self.idle):
+            connection.since = connection.since or now
+            if now - connection.since >= most:
+                self.idle.remove(connection)
+                connection.close()
 
 
 class Upstream:
     """A set of backends and how one is chosen."""
 
-    __slots__ = ("_next", "backends", "context", "counters", "definition", "heads", "retired", "tasks", "timeout")
+    __slots__ = (
+        "_next",
+        "backends",
+        "context",
+        "counters",
+        "definition",
+        "heads",
+        "only",
+        "retired",
+        "tasks",
+        "timeout",
+    )
 
     def __init__(self, definition: Definition, counters: Counter[str]) -> None:
         self.definition = definition
         self.counters = counters
         self.backends = [Backend(self, address) for address in definition.backends]
+        self.only = self.backends[0] if len(self.backends) == 1 else None
         self.context: ssl.SSLContext | None = client_context(definition.tls) if definition.tls else None
         self.heads: dict[bytes, ResponseHead] = {}
         self.timeout = definition.timeout * 1000
@@ -397,9 +412,6 @@ class Upstream:
 
         Backends that failed lately come only when all have (then nothing is lost by asking them again).
         """
-        if len(self.backends) == 1:
-            backend = self.backends[0]
-            return None if tried and backend in tried else backend
         candidates = [b for b in self.backends if not tried or b not in tried]
         healthy = [b for b in candidates if b.down_until <= now]
         return self._pick(healthy or candidates)
@@ -416,12 +428,11 @@ class Upstream:
 
     def tick(self, now: int) -> None:
         """Close connections that were unused too long."""
-        before = now - self.definition.idle_timeout * 1000
         for backend in self.backends:
-            backend.close_idle(before)
+            backend.close_idle(now, self.definition.idle_timeout * 1000)
 
     def retire(self) -> None:
         """No new configuration names this upstream: exchanges under way end, then its connections close."""
         self.retired = True
         for backend in self.backends:
-            backend.close_idle(monotonic_ns() + 1)
+            backend.close_idle(monotonic_ns(), 0)

@@ -46,7 +46,7 @@ class Worker:
         self._building_upstreams: dict[str, Upstream] = {}
         self._building_context: ssl.SSLContext | None = None
         self._context: ssl.SSLContext | None = None
-        self._upstreams: dict[str, Upstream] = {}
+        self.upstreams: dict[str, Upstream] = {}
         self._servers: list[asyncio.Server] = []
         self._asking: dict[bytes, list[Exchange]] = {}
         self._questions: list[bytes] = []
@@ -68,7 +68,7 @@ class Worker:
         self.lease_until = 0
         self.now = monotonic_ns()
         self.stamp = b""
-        self.no_match = Match(RequestLine(b"", b"", True), None, b"")
+        self.no_match = Match(RequestLine(b"", b"", True), None, self.accounts.stat(""), b"")
         self.generation: Generation
 
     # -- what exchanges ask
@@ -204,7 +204,7 @@ class Worker:
         for name, source in snapshot.gateway.plugins.items():
             if problem := plugins.declare(name, source, snapshot.gateway.plugin_directory):
                 raise ValueError(problem)
-        known = self._upstreams
+        known = self.upstreams
         self._building_upstreams = {
             each.name: known[each.name]
             if each.name in known and known[each.name].definition == each
@@ -231,8 +231,8 @@ class Worker:
         building, self._building = self._building, None
         if building is None or building.snapshot.revision != revision:
             raise ValueError(f"revision {revision} was not prepared")
-        retired = [each for name, each in self._upstreams.items() if self._building_upstreams.get(name) is not each]
-        self._upstreams, self._context = self._building_upstreams, self._building_context
+        retired = [each for name, each in self.upstreams.items() if self._building_upstreams.get(name) is not each]
+        self.upstreams, self._context = self._building_upstreams, self._building_context
         self.generation = building
         self._configure(building.snapshot.gateway)
         for upstream in retired:
@@ -254,7 +254,7 @@ class Worker:
             "connections": len(self.clients),
             "streams": len(self.streams),
             "admissions": len(self.admissions),
-            "backend_connections": sum(b.connections for u in self._upstreams.values() for b in u.backends),
+            "backend_connections": sum(b.connections for u in self.upstreams.values() for b in u.backends),
         }
         return self.accounts.report(seq, gauges)
 
@@ -313,7 +313,7 @@ class Worker:
             turn += 1
             if turn % 5 == 0:
                 self.log.flush()
-                for upstream in self._upstreams.values():
+                for upstream in self.upstreams.values():
                     upstream.tick(now)
             await asyncio.sleep(TICK)
 
