@@ -71,6 +71,7 @@ class Registry:
         self.operations: Mapping[str, Operation] = {
             each.name: each for each in sorted(found, key=lambda each: each.name)
         }
+        self._changing: set[asyncio.Task[Any]] = set()
 
     def get(self, name: str) -> Operation:
         """The operation `name`. Refuses NotFound `operation.unknown`."""

@@ -210,9 +210,6 @@ class Tokens(Protocol):
     async def revoke_user(self, user: str, at: int, record: Record) -> Changed[int]:
         """How many tokens of the user were revoked now. `user` is compared exactly and not empty."""
 
-    async def purge(self, expired_before: int, limit: int) -> int:
-        """Forget at most `limit` tokens that expired before; how many went."""
-
 
 class Revisions(Protocol):
     async def keep(self, revision: Revision, sealed: bytes, record: Record | None = None) -> int:

@@ -1,0 +1,88 @@
+"""The change log and the audit: what every other subject writes beside its own change."""
+
+from collections.abc import Sequence
+
+from ostiary.store.ports import LoggedChange, Record, RecordFilter
+from ostiary.store.sql import Line, Row, Sql
+
+_APPEND = "INSERT INTO changes (at, kind, subject) VALUES (:at, :kind, :subject) RETURNING seq"
+_AFTER = "SELECT seq, at, kind, subject FROM changes WHERE seq > :seq ORDER BY seq LIMIT :most"
+_NEWEST = "SELECT COALESCE(MAX(seq), 0) FROM changes"
+_RECORD = """
+INSERT INTO audit (at, kind, name, credential, address, surface, operation, target, outcome, request_id) VALUES"""
+_PAGE = """
+SELECT at, kind, name, credential, address, surface, operation, target, outcome, request_id, number FROM audit
+WHERE (:operation = '' OR operation = :operation) AND (:name = '' OR name = :name)
+  AND (:outcome = '' OR outcome = :outcome) AND (:target = '' OR target = :target)
+  AND at >= :since AND (:before = 0 OR number < :before)
+ORDER BY number DESC LIMIT :most
+"""
+
+
+def log(sql: Sql, kind: str, subject: str, record: Record) -> int:
+    """Append to the change log and to the audit; the number of the change."""
+    keep(sql, [record])
+    return append(sql, record.at, kind, subject)
+
+
+def append(sql: Sql, at: int, kind: str, subject: str) -> int:
+    """Append to the change log; the number of the change."""
+    [(seq,)] = sql.rows(_APPEND, at=at, kind=kind, subject=subject)
+    return int(seq)
+
+
+def newest(sql: Sql) -> int:
+    """The last number of the change log, 0 for none."""
+    [(seq,)] = sql.rows(_NEWEST)
+    return int(seq)
+
+
+def keep(sql: Sql, records: Sequence[Record]) -> None:
+    """Append to the audit."""
+    sql.insert(_RECORD, [_row(record) for record in records])
+
+
+def _row(record: Record) -> Row:
+    return (
+        record.at, record.kind, record.name, record.credential, record.address, record.surface, record.operation,
+        record.target, record.outcome, record.request_id,
+    )  # fmt: skip
+
+
+def _keep(sql: Sql, records: Sequence[Record]) -> list[None]:
+    keep(sql, records)
+    return [None] * len(records)
+
+
+class SqlAudit:
+    """Audit in SQL."""
+
+    def __init__(self, writer: Line, lister: Line) -> None:
+        self._writer = writer
+        self._lister = lister
+
+    async def append(self, record: Record) -> None:
+        await self._writer.together(_keep, record)
+
+    async def page(self, which: RecordFilter) -> list[Record]:
+        rows = await self._lister.each(
+            lambda sql: sql.rows(
+                _PAGE, operation=which.operation, name=which.name, outcome=which.outcome, target=which.target,
+                since=which.since, before=which.before, most=which.limit,
+            )
+        )  # fmt: skip
+        return [Record(*row) for row in rows]
+
+
+class SqlChanges:
+    """Changes in SQL."""
+
+    def __init__(self, reader: Line) -> None:
+        self._reader = reader
+
+    async def after(self, seq: int, limit: int) -> list[LoggedChange]:
+        rows = await self._reader.each(lambda sql: sql.rows(_AFTER, seq=seq, most=limit))
+        return [LoggedChange(*row) for row in rows]
+
+    async def newest(self) -> int:
+        return await self._reader.each(newest)
