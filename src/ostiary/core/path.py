@@ -79,6 +79,12 @@ def _resolve(path: bytes, text: bytes) -> bytes | None:
     return b"/" + b"/".join(kept)
 
 
+def fixed(text: str) -> str:
+    """A fixed part of a configured path with its characters as canonical paths have them; its segments are kept."""
+    raw = b"".join(bytes([byte]) if 0x20 < byte < 0x7F else b"%%%02X" % byte for byte in text.encode())
+    return _foreign(lambda match: _FORM.get(match[0], match[0]), raw).decode()
+
+
 def query_ok(query: bytes) -> bool:
     """Whether `query` (what follows the first `?`) has only characters that may travel: visible ASCII without `#`."""
     return _query(query) is not None

@@ -2,12 +2,13 @@
 
 Control holds the one number of each key (GCRA, core.limit), so a limit holds across workers. A batch is a 64th of the
 quota: a worker that dies or falls idle wastes at most that, and a batch not spent within the window is given up, so
-that what passes in a window exceeds the quota by at most one batch a worker.
+that what passes in a window exceeds the quota by at most one batch a worker. While control is away for longer than a
+lease, each worker holds the limit by itself (public routes only: the others are refused then).
 """
 
 from collections.abc import Callable
 
-from ostiary.core.limit import Limit
+from ostiary.core.limit import Limit, take
 from ostiary.link.messages import Grant, Want
 
 MOST = 50_000
@@ -20,7 +21,7 @@ Waiter = Callable[[int], None]
 class Cell:
     """One key: `left` requests may pass until `until` (monotonic ns); none before `refused_until`."""
 
-    __slots__ = ("_waiting", "asked", "key", "left", "limit", "low", "refused_until", "size", "until")
+    __slots__ = ("_tat", "_waiting", "asked", "key", "left", "limit", "low", "refused_until", "size", "until")
 
     def __init__(self, key: bytes, limit: Limit) -> None:
         self.key = key
@@ -31,6 +32,7 @@ class Cell:
         self.until = 0
         self.refused_until = 0
         self.asked = False
+        self._tat = 0
         self._waiting: list[Waiter] = []
 
     def wait(self, waiter: Waiter) -> Want | None:
@@ -47,6 +49,13 @@ class Cell:
         """The draw that this cell needs now."""
         self.asked = True
         return Want(self.key, self.limit, max(self.size, len(self._waiting)))
+
+    def alone(self, now: int) -> int:
+        """One request without control: 0 or the microseconds to wait; `now` in microseconds."""
+        self.asked = False
+        verdict = take(self.limit, self._tat, now)
+        self._tat = verdict.tat
+        return verdict.wait
 
     def grant(self, grant: Grant, now: int) -> Want | None:
         """Take in control's answer and let as many wait no longer as it covers; gives the next draw, if one is due."""

@@ -31,8 +31,8 @@ FORWARD, COLLECT = range(2)
 NEVER = 1 << 62
 SLACK = 500_000_000
 """Nanoseconds that connecting itself gets to fail first, so that the next backend can be tried."""
-LATER = 5_000_000_000
-"""Nanoseconds that an exchange waits for control at most (one lease), then 503."""
+LATER, SOON = 5_000_000_000, 1_000_000_000
+"""Nanoseconds that an exchange waits for control at most, then 503: one lease, or less where the lease has run out."""
 
 
 class Exchange:
@@ -130,7 +130,8 @@ class Exchange:
         if not worker.ask(digest, self):
             self.unavailable("control is away")
             return
-        self.wait(lambda: worker.unask(digest, self), now + LATER, 503)
+        later = LATER if now < worker.lease_until else SOON
+        self.wait(lambda: worker.unask(digest, self), now + later, 503)
 
     def answered(self, admitted: Admitted | None, now: int) -> None:
         """Control has said what the token stands for (None: nothing)."""
@@ -218,8 +219,7 @@ class Exchange:
         want = cell.wait(drawn)
         if want is not None and not self.worker.draw_now(cell, want):
             cell.leave(drawn)
-            cell.asked = False
-            self.unavailable("control is away")
+            drawn(cell.alone(now // 1000))
             return
         self.wait(lambda: cell.leave(drawn), now + LATER, 503)
 

@@ -25,6 +25,7 @@ LONGEST_LINE = 256
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 _NEVER = frozenset((b"TRACE", b"CONNECT"))
+_ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _decode_route = msgspec.msgpack.Decoder(Route).decode
 
@@ -208,8 +209,7 @@ class Generation:
         """404, or 405 where the path is known under other methods (by routes that are not ApiFest's)."""
         methods = self.table.methods(path)
         standard = [m for m in methods if (found := self._find(m.encode(), path)) and not found[0].rules.compat]
-        if not standard and line.method not in _NEVER:
+        if not standard:
             return Match(line, None, self.stat, path, 404)
-        if "GET" in standard and "HEAD" not in standard:
-            standard.append("HEAD")
-        return Match(line, None, self.stat, path, 405, ", ".join(sorted(standard)).encode())
+        allowed = set(_ANY if "*" in standard else standard) | ({"HEAD"} if "GET" in standard else set())
+        return Match(line, None, self.stat, path, 405, ", ".join(sorted(allowed)).encode())

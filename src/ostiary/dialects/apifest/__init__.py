@@ -31,8 +31,8 @@ ITEMS = {(row.method, row.path.partition("{")[0]): row for row in ROWS if "{" in
 _CLIENT_ID = re.compile(r"[a-f0-9]+", re.ASCII)
 TRUSTED = frozenset(
     {
-        "config:read", "config:reload", "routes:read", "scopes:read", "scopes:manage", "applications:read", "applications:manage",
-        "applications:secrets", "tokens:read", "tokens:manage", "tokens:issue",
+        "config:read", "config:reload", "routes:read", "scopes:read", "scopes:manage", "applications:read",
+        "applications:manage", "applications:secrets", "tokens:read", "tokens:manage", "tokens:issue",
     }
 )  # fmt: skip
 """What a trusted peer may do: everything that this surface offers, and nothing else."""
