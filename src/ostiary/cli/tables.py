@@ -1,0 +1,77 @@
+"""Results as tables for people. What other people wrote is data here: no markup, no control characters."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+MOMENTS = frozenset({"at", "issued", "registered", "created", "expires"})
+"""Members that are Unix times in microseconds."""
+
+
+def show(result: Any, console: Console) -> None:
+    """A list of objects as rows, an object as its members, anything else as it is."""
+    if isinstance(result, list):
+        _rows(result, console)
+    elif isinstance(result, dict):
+        _members(result, console)
+    elif result is not None:
+        console.print(cell("", result))
+
+
+def _rows(items: list[Any], console: Console) -> None:
+    if not items:
+        console.print("nothing", style="dim")
+        return
+    if not all(isinstance(item, dict) for item in items):
+        for item in items:
+            console.print(cell("", item))
+        return
+    columns = list(dict.fromkeys(name for item in items for name in item))
+    table = Table(*(escape(printable(name)) for name in columns), box=box.SIMPLE, show_edge=False)
+    for item in items:
+        table.add_row(*(cell(name, item.get(name)) for name in columns))
+    console.print(table)
+
+
+def _members(item: dict[str, Any], console: Console) -> None:
+    """Members that are lists of objects become tables of their own, below the others."""
+    long = {name: value for name, value in item.items() if _is_rows(value)}
+    table = Table("", "", box=None, show_header=False, pad_edge=False)
+    for name, value in item.items():
+        if name not in long:
+            table.add_row(Text(printable(name), style="bold"), cell(name, value))
+    if table.row_count:
+        console.print(table)
+    for name, value in long.items():
+        console.print(Text(f"\n{printable(name)}", style="bold"))
+        _rows(value, console)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def cell(name: str, value: Any) -> Text:
+    """One value, short."""
+    if value is None:
+        return Text("-", style="dim")
+    if name in MOMENTS and isinstance(value, int) and value > 10**12:
+        return Text(f"{datetime.fromtimestamp(value // 10**6, UTC):%Y-%m-%d %H:%M:%SZ}")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, str):
+        return Text(printable(value), overflow="fold")
+    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
+        return Text(printable(" ".join(map(str, value))), overflow="fold")
+    return Text(printable(msgspec.json.encode(value).decode()), overflow="fold")
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -1,0 +1,11 @@
+"""The subjects that operators can act on, each a module of operations. The registry is made from this list."""
+
+from ostiary.control import applications, audit, caches, scopes, tokens
+from ostiary.control.registry import Registry
+
+SUBJECTS = (applications, audit, caches, scopes, tokens)
+
+
+def registry() -> Registry:
+    """Every operation that there is."""
+    return Registry(SUBJECTS)
