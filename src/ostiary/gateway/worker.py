@@ -46,6 +46,8 @@ class Worker:
         self._building_upstreams: dict[str, Upstream] = {}
         self._building_context: ssl.SSLContext | None = None
         self._context: ssl.SSLContext | None = None
+        self._listening: ssl.SSLContext | None = None
+        self._open = False
         self.upstreams: dict[str, Upstream] = {}
         self._servers: list[asyncio.Server] = []
         self._asking: dict[bytes, list[Exchange]] = {}
@@ -224,6 +226,8 @@ class Worker:
         building = self._building
         if building is None or building.taken != building.snapshot.routes:
             return "not all routes have come"
+        if self._open and (self._listening is None) != (building.snapshot.gateway.tls is None):
+            return "TLS can be switched on or off by a restart only"
         return ""
 
     def swap(self, revision: int) -> None:
@@ -246,6 +250,9 @@ class Worker:
         self.max_head = settings.max_head
         self.admissions.resize(settings.max_admissions)
         self.log.open(settings.access_log)
+        if self._listening is not None and self._context is not None:
+            self._listening.minimum_version = self._context.minimum_version
+            self._listening.verify_mode = self._context.verify_mode
         logging.getLogger("ostiary").setLevel(settings.log_level)
 
     def report(self, seq: int) -> Report:
@@ -262,29 +269,36 @@ class Worker:
 
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Listen on `sockets` once there is a snapshot; returns when drained."""
+        # Exchanges make no cycles; what a snapshot made is frozen. Collecting is for closed connections only.
+        gc.set_threshold(20_000, 20, 100)
         ticking = asyncio.create_task(self._tick())
         try:
             await self._swapped.wait()
             loop = asyncio.get_running_loop()
-            outer = self._outer_context() if self._context else None
+            tls = self.settings.tls
+            self._listening = self._listener_context(server_context(tls)) if tls else None
+            self._open = True
             for sock in sockets:
-                server = await loop.create_server(lambda: Client(self), sock=sock, ssl=outer, backlog=BACKLOG)
+                server = await loop.create_server(lambda: Client(self), sock=sock, ssl=self._listening, backlog=BACKLOG)
                 self._servers.append(server)
             await self._finished.wait()
         finally:
             ticking.cancel()
             self.log.close()
 
-    def _outer_context(self) -> ssl.SSLContext:
-        """The context that the listener keeps for ever: at each handshake it hands over to the current one."""
-        outer = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def _listener_context(self, first: ssl.SSLContext) -> ssl.SSLContext:
+        """The context that the listener keeps: at each handshake it hands over to the one of the current snapshot.
+
+        Certificates and client authorities come from that one; what a handshake has settled before the hand-over
+        (lowest version, whether a client certificate is asked for) is kept equal by `_configure`.
+        """
 
         def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
             if self._context is not None:
                 connection.context = self._context
 
-        outer.sni_callback = choose
-        return outer
+        first.sni_callback = choose
+        return first
 
     async def drain(self) -> None:
         """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
