@@ -1,0 +1,28 @@
+"""What every process of a node does with its signals and with the end of its supervisor."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from ostiary.supervisor import ALIVE, SIGNALS
+
+
+def until_told(end: Callable[[], None], reload: Callable[[], None] | None = None) -> None:
+    """Call `end` at SIGTERM or when the supervisor is gone, and `reload` at SIGHUP; then let signals in.
+
+    SIGINT is left to the supervisor (a terminal sends it to everybody), and so is SIGHUP without `reload`.
+    """
+    loop = asyncio.get_running_loop()
+
+    def alone() -> None:
+        loop.remove_reader(ALIVE)
+        end()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if reload is None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    else:  # never ignored before: that would discard the one that is waiting
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_reader(ALIVE, alone)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
