@@ -78,6 +78,11 @@ class Compiled(Struct, frozen=True):
     routes: list[Route]
     rules: Rules
 
+    @property
+    def configured(self) -> list[Route]:
+        """The routes without Ostiary's own, which are the last."""
+        return self.routes[: len(self.routes) - len(PUBLIC)]
+
     def revised(self, revision: int) -> "Compiled":
         """The same under another number."""
         return msgspec.structs.replace(self, snapshot=msgspec.structs.replace(self.snapshot, revision=revision))
