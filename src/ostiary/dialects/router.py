@@ -9,10 +9,15 @@ from ostiary.dialects.message import Answer, Application, Request
 class Dialect(Application, Protocol):
     """One outside surface."""
 
-    prefixes: tuple[str, ...]
-    """Paths that are its: one that ends in `/` covers all below, another itself and what continues it."""
-    faces_clients: bool
-    """Whether some of its paths are also on the gateway's listener."""
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Beginnings of the paths that are its."""
+        ...
+
+    @property
+    def faces_clients(self) -> bool:
+        """Whether some of its paths are also on the gateway's listener."""
+        ...
 
 
 class Router:
