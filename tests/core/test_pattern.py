@@ -141,6 +141,7 @@ def test_a_catastrophic_expression_is_answered_at_once() -> None:
         ("a{2", "a { that begins no count such as {3}, {1,} or {1,3} at character 2"),
         ("a{x}", "a { that begins no count such as {3}, {1,} or {1,3} at character 2"),
         ("a{3,2}", "a count that is above 1000 or runs backwards at character 2"),
+        ("a{99999999999}", "a { that begins no count such as {3}, {1,} or {1,3} at character 2"),
         ("a{1001}", "a count that is above 1000 or runs backwards at character 2"),
         ("(a", "an end where a ) was expected at character 3"),
         ("a)", "an unmatched ) at character 2"),
@@ -193,6 +194,10 @@ def test_an_expression_crosses_segments_if_it_can_match_a_slash(text: str, resul
 )
 def test_two_expressions_overlap_with_the_shortest_example(a: str, b: str, example: str | None) -> None:
     assert overlap(a, b) == example
+
+
+def test_what_cannot_be_compared_in_bounds_counts_as_overlapping() -> None:
+    assert overlap("b(a?){900}c", "b(a?){900}d") == ""
 
 
 @given(EXPRESSIONS, EXPRESSIONS, TEXTS)

@@ -12,7 +12,7 @@ HOLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _dots = re.compile(rb"/\.\.?(?:[/;]|%3B|$)").search
 _whole_escapes = re.compile(rb"[^%]*+(?:%[0-9A-F]{2}[^%]*+)*+").fullmatch
 _slashes = re.compile(rb"//+").sub
-_parameter = re.compile(rb"[&+;=]")
+_parameter = re.compile(rb"[&+;=]").sub
 
 
 class BackendPath:
@@ -32,20 +32,17 @@ class BackendPath:
 
         None where the captures would make a path that programs read differently: refuse the request with 400.
         """
-        path = self._fill_path([captures[name] for name in self._names]) if self._names else self._path
-        if path is None:
-            return None
+        path = self._path
+        if self._names:
+            texts = [captures[name] for name in self._names]
+            path %= tuple(texts)
+            if b"/." in path or b"//" in path or b"%" in path:
+                path = _slashes(b"/", path)
+                if _dots(path) or (b"%" in path and not all(map(_whole_escapes, texts))):
+                    return None
         if not self._query_names:
             return path, self._query
         return path, self._query % tuple([_argument(captures[name]) for name in self._query_names])
-
-    def _fill_path(self, texts: list[bytes]) -> bytes | None:
-        path = self._path % tuple(texts)
-        if b"%" in path and not all(map(_whole_escapes, texts)):
-            return None
-        if b"//" in path:
-            path = _slashes(b"/", path)
-        return None if b"/." in path and _dots(path) else path
 
 
 def _format(text: str, captured: Collection[str]) -> tuple[bytes, tuple[str, ...]]:
@@ -62,4 +59,4 @@ def _format(text: str, captured: Collection[str]) -> tuple[bytes, tuple[str, ...
 
 def _argument(text: bytes) -> bytes:
     """A capture as the value of a query parameter."""
-    return _parameter.sub(lambda match: b"%%%02X" % match[0][0], text)
+    return text if text.isalnum() else _parameter(lambda match: b"%%%02X" % match[0][0], text)

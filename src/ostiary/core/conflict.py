@@ -44,14 +44,15 @@ def conflicts(routes: Iterable[Route]) -> list[tuple[int, int, str]]:
 
 def _nameless(plan: Outline) -> tuple[object, ...]:
     """The path without the names of its variables: what makes two paths the same."""
-    return tuple(
-        part if isinstance(part, bytes) else tuple(v.expression if isinstance(v, Variable) else v for v in part)
-        for part in plan.parts
-    )
+    return tuple([part if isinstance(part, bytes) else tuple(map(_text, part)) for part in plan.parts])
+
+
+def _text(item: bytes | Variable) -> bytes | str:
+    return item.expression if isinstance(item, Variable) else item
 
 
 def _overlaps(groups: Iterable[list[Numbered]]) -> Iterator[tuple[int, int, str]]:
-    pairs = (pair for group in groups for pair in (*_same(group), *_pairs(group)))
+    pairs = (pair for group in groups for pair in _pairs(group))
     found = 0
     for compared, (a, b) in enumerate(pairs):
         text = "" if compared > MOST_COMPARISONS else _meeting(a[2], b[2])
@@ -62,20 +63,16 @@ def _overlaps(groups: Iterable[list[Numbered]]) -> Iterator[tuple[int, int, str]
             return
 
 
-def _same(group: list[Numbered]) -> Iterator[tuple[Numbered, Numbered]]:
-    """Routes of the same path, with the first that has it."""
+def _pairs(group: list[Numbered]) -> Iterator[tuple[Numbered, Numbered]]:
+    """Routes of the same path with the first that has it; then pairs of one `order` whose fixed texts fit."""
     seen: dict[object, Numbered] = {}
+    orders: dict[int, dict[object, list[Numbered]]] = {}
     for route in group:
         first = seen.setdefault(_nameless(route[2]), route)
         if first is not route:
             yield first, route
-
-
-def _pairs(group: list[Numbered]) -> Iterator[tuple[Numbered, Numbered]]:
-    """Pairs of one order and of different paths whose fixed texts fit, as far as the ends of their parts show."""
-    orders: dict[int, dict[object, list[Numbered]]] = {}
-    for route in {_nameless(route[2]): route for route in reversed(group)}.values():
-        orders.setdefault(route[1], {}).setdefault(route[2].shape, []).append(route)
+        else:
+            orders.setdefault(route[1], {}).setdefault(route[2].shape, []).append(route)
     for classes in orders.values():
         for same in classes.values():
             for bucket in _by_ends(same, same[0][2], same[0][2]).values():

@@ -265,7 +265,7 @@ class _Reader:
 
 
 def _number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return len(text) <= 6 and text.isascii() and text.isdigit()
 
 
 def render(node: Node) -> str:

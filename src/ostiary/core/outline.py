@@ -121,9 +121,10 @@ def _ranks(part: tuple[bytes | Variable, ...]) -> tuple[Rank, ...]:
     return tuple((kind, -length) for kind, length in zip(kinds, lengths, strict=True))
 
 
-def inner(part: tuple[bytes | Variable, ...], form: Varying) -> tuple[bytes | Variable, ...]:
+def inner(part: tuple[bytes | Variable, ...]) -> tuple[bytes | Variable, ...]:
     """What stands in a part between the fixed text at its ends."""
-    return part[form.prefix > 0 : len(part) - (form.suffix > 0)]
+    head, tail = ends(part)
+    return part[head != b"" : len(part) - (tail != b"")]
 
 
 def ends(part: tuple[bytes | Variable, ...]) -> tuple[bytes, bytes]:

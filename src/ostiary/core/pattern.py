@@ -19,7 +19,8 @@ from ostiary.core.refusal import Invalid
 from ostiary.core.snapshot import Variable
 
 MOST_POSITIONS = 2000
-MOST_PAIRS = 50_000
+MOST_STEPS = 500_000
+"""Of the walk that looks for a text that two expressions match."""
 
 
 class Match(Protocol):
@@ -199,15 +200,17 @@ def common(a: Node, b: Node) -> str | None:
         return ""
     texts = {(-1, -1): ""}
     queue = [(-1, -1)]
+    steps = 0
     for pair in queue:
+        steps += len(left.follow[pair[0]]) * len(right.follow[pair[1]])
+        if steps > MOST_STEPS:
+            return ""
         for step, mask in _steps(left, right, *pair):
             if step not in texts:
                 texts[step] = texts[pair] + _example(mask)
                 queue.append(step)
                 if step[0] in left.last and step[1] in right.last:
                     return texts[step]
-        if len(texts) > MOST_PAIRS:
-            return ""
     return None
 
 

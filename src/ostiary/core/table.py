@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from ostiary.core.outline import END, Outline, Rank, Varying, ends, inner, outline
+from ostiary.core.outline import END, Outline, Part, Rank, Varying, ends, inner, outline
 from ostiary.core.pattern import engine, parse, tree
 from ostiary.core.snapshot import Piece, Variable
 
@@ -24,6 +24,10 @@ Captures = dict[str, bytes]
 Capture = Callable[[list[bytes]], Captures | None]
 """From the parts of a path to what the variables capture, or None where they do not match."""
 Read = Callable[[bytes], Captures | None]
+Hole = tuple[int, int, int]
+"""Where variables are: the part, and the lengths of the fixed text at its ends."""
+Between = tuple[bytes | Variable, ...]
+"""What stands between those ends."""
 Standing = tuple[bool, int, tuple[int, ...]]
 
 STANDARD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -60,24 +64,36 @@ def _first(here: Entry[V] | list[Entry[V]], method: bytes, parts: list[bytes]) -
 class Shape(Generic[V]):
     """All routes whose parts have one form."""
 
-    __slots__ = ("crossing", "entries", "form", "key", "last", "rank", "size")
+    __slots__ = ("crossing", "cut", "entries", "form", "holes", "key", "last", "rank", "size")
 
     def __init__(self, form: tuple[Varying | None, ...], crossing: bool) -> None:
         self.form = form
         self.crossing = crossing
         self.size = len(form)
         self.rank = tuple((0, 0) if part is None else part.ranks[0] for part in form)
+        self.holes = tuple((place, part.prefix, part.suffix) for place, part in enumerate(form) if part is not None)
+        self.cut = any(prefix + suffix for _, prefix, suffix in self.holes)
         self.key = _key(form)
         self.entries: dict[Any, Entry[V] | list[Entry[V]]] = {}
         self.last = True
         """Whether no further shape has the same rank."""
 
-    def add(self, key: Any, entry: Entry[V]) -> None:
+    def add(self, route: tuple[Part, ...], entry: Entry[V]) -> None:
+        """Add a route whose parts are these."""
+        texts: list[Any] = [*route]
+        for place, _, _ in self.holes if self.cut else ():
+            texts[place] = b"".join(ends(texts[place]))
+        key = self.key(texts)
         here = self.entries.setdefault(key, entry)
         if isinstance(here, list):
             insort(here, entry, key=standing)
         elif here is not entry:
             self.entries[key] = sorted([here, entry], key=standing)
+
+    def betweens(self, route: tuple[Part, ...]) -> tuple[Between, ...]:
+        """What stands in the holes of a route."""
+        found = [part for part in route if not isinstance(part, bytes)]
+        return tuple(map(inner, found) if self.cut else found)
 
     def ranks(self, parts: list[bytes]) -> tuple[Rank, ...]:
         """The whole rank of a match of this shape."""
@@ -104,17 +120,33 @@ def _key(form: tuple[Varying | None, ...]) -> Callable[[list[bytes]], Any]:
     return key
 
 
-Place = tuple[int, int, int, tuple[bytes | Variable, ...]]
-"""Where variables are: the part, the lengths of fixed text at its ends, and what stands between."""
-
-
 @lru_cache(4096)
-def _capture(places: tuple[Place, ...]) -> Capture:
+def _capture(holes: tuple[Hole, ...], betweens: tuple[Between, ...]) -> Capture:
     """A function that reads the variables of a path; shared by all routes that have the same ones."""
-    if all(not prefix + suffix and between == (Variable(_name(between)),) for _, prefix, suffix, between in places):
-        return _plain(tuple(place[0] for place in places), tuple(_name(place[3]) for place in places))
-    reads = [(place, prefix, suffix, _read(between)) for place, prefix, suffix, between in places]
+    plain = [item for between in betweens for item in between if isinstance(item, Variable) and not item.expression]
+    whole = not any(prefix + suffix for _, prefix, suffix in holes)
+    if whole and len(holes) > 1 and len(plain) == sum(map(len, betweens)):
+        return _plain(itemgetter(*[hole[0] for hole in holes]), tuple(variable.name for variable in plain))
+    reads = tuple((*hole, _read(between)) for hole, between in zip(holes, betweens, strict=True))
+    return _lone(holes[0][0], reads[0][3]) if whole and len(holes) == 1 else _general(reads)
 
+
+def _plain(texts: Callable[[list[bytes]], tuple[bytes, ...]], names: tuple[str, ...]) -> Capture:
+    """For variables that are whole segments without an expression."""
+
+    def capture(parts: list[bytes]) -> Captures | None:
+        captures = dict(zip(names, texts(parts), strict=True))
+        return captures if all(captures.values()) else None
+
+    return capture
+
+
+def _lone(place: int, read: Read) -> Capture:
+    """For one variable that is a whole segment."""
+    return lambda parts: read(parts[place])
+
+
+def _general(reads: tuple[tuple[int, int, int, Read], ...]) -> Capture:
     def capture(parts: list[bytes]) -> Captures | None:
         captures: Captures = {}
         for place, prefix, suffix, read in reads:
@@ -124,33 +156,6 @@ def _capture(places: tuple[Place, ...]) -> Capture:
                 return None
             captures.update(found)
         return captures
-
-    return capture
-
-
-def _name(between: tuple[bytes | Variable, ...]) -> str:
-    """The name of the only variable, or nothing."""
-    only = between[0]
-    return only.name if len(between) == 1 and isinstance(only, Variable) else ""
-
-
-def _plain(places: tuple[int, ...], names: tuple[str, ...]) -> Capture:
-    """For variables that are whole segments without an expression, the usual case."""
-    if len(places) == 1:
-        return _lone(places[0], names[0])
-    texts = itemgetter(*places)
-
-    def capture(parts: list[bytes]) -> Captures | None:
-        captures = dict(zip(names, texts(parts), strict=True))
-        return captures if all(captures.values()) else None
-
-    return capture
-
-
-def _lone(place: int, name: str) -> Capture:
-    def capture(parts: list[bytes]) -> Captures | None:
-        text = parts[place]
-        return {name: text} if text else None
 
     return capture
 
@@ -201,9 +206,9 @@ class Table(Generic[V]):
         plan = outline(pieces)
         name = method.encode()
         self._methods.add(name)
-        entry = Entry(name, order, plan.nature, _capture(_places(plan)), value)
         shape = self._shape(plan)
-        shape.add(shape.key(_fixed_texts(plan)), entry)
+        entry = Entry(name, order, plan.nature, _capture(shape.holes, shape.betweens(plan.parts)), value)
+        shape.add(plan.parts, entry)
 
     def _shape(self, plan: Outline) -> Shape[V]:
         shape = self._shapes.get((plan.shape, plan.crossing))
@@ -268,16 +273,3 @@ class Table(Generic[V]):
         """The methods under which `path` (canonical) is known, sorted; `*` among them if any is."""
         exact = {method for method in self._methods if method + b" " + path in self.exact}
         return sorted(method.decode() for method in exact.union(self._known(path)))
-
-
-def _places(plan: Outline) -> tuple[Place, ...]:
-    return tuple(
-        (place, form.prefix, form.suffix, inner(part, form))
-        for place, (part, form) in enumerate(zip(plan.parts, plan.shape, strict=True))
-        if form is not None and not isinstance(part, bytes)
-    )
-
-
-def _fixed_texts(plan: Outline) -> list[bytes]:
-    """A path that has the fixed texts of the route, and nothing where its variables are."""
-    return [part if isinstance(part, bytes) else b"".join(ends(part)) for part in plan.parts]
