@@ -20,7 +20,8 @@ What happens at each death:
                       has ever been ready, an exit of its own accord refuses the start: everything ends, status 1.
     the supervisor    the others see the end of a pipe of which it alone holds the other end: they drain and end.
 
-Signals: SIGTERM and SIGINT drain the workers, then end control; a second one ends all at once. SIGHUP goes to control.
+Signals: SIGTERM and SIGINT drain the workers, then end control; the same one again ends all at once (not the other:
+a terminal sends SIGINT to everybody, and whoever started us may answer it with a SIGTERM). SIGHUP goes to control.
 Children begin with these three blocked: one that arrives while control is starting is delivered once it is up.
 """
 
@@ -232,8 +233,8 @@ class Supervisor:
         self.link = self.run / LINK_NAME.format(os.getpid())
         self.ready = False
         self.reload_open = False
-        self.stopping = 0
-        """How many times we were told to stop."""
+        self.stopping: list[int] = []
+        """The signals that told us to stop."""
         self.deadline: float | None = None
         self.status = 0
         self.report = bytearray()
@@ -364,8 +365,9 @@ class Supervisor:
         if signal.SIGHUP in numbers and not self.stopping:
             self.reload_open = True
             self.control.kill(signal.SIGHUP)
-        for _ in range(numbers.count(signal.SIGTERM) + numbers.count(signal.SIGINT)):
-            self.stop()
+        for number in numbers:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.stop(number)
         if signal.SIGCHLD in numbers:
             self.reap()
 
@@ -391,25 +393,30 @@ class Supervisor:
             self.report.clear()
         if child is self.control and not self.ready and status >= 0:
             self.status = 1
-            self.stop()
+            self.stop(0)
             return
         self.log("warning", "process ended", process=child.name, status=status, restart_in=delay)
 
     # Stopping
 
-    def stop(self) -> None:
-        """First drain the workers, then end control. The second time, end all at once."""
-        self.stopping += 1
-        if self.stopping == 1:
-            self.deadline = time.monotonic() + self.plan.drain + GRACE
-            for child in self.workers:
-                child.kill(signal.SIGTERM)
-            for descriptor in self.gateways:
-                os.close(descriptor)
-            self.end_control()
-        else:
+    def stop(self, number: int) -> None:
+        """First drain the workers, then end control. Told the same again, end all at once."""
+        again = number in self.stopping
+        self.stopping.append(number)
+        if again:
             for child in self.children:
                 child.kill(signal.SIGKILL)
+        elif len(self.stopping) == 1:
+            self.drain()
+
+    def drain(self) -> None:
+        """Have the workers end, and refuse who still wants to connect."""
+        self.deadline = time.monotonic() + self.plan.drain + GRACE
+        for child in self.workers:
+            child.kill(signal.SIGTERM)
+        for descriptor in self.gateways:
+            os.close(descriptor)
+        self.end_control()
 
     def end_control(self) -> None:
         """Control is the last: workers ask it until they have ended."""

@@ -51,6 +51,13 @@ def dying(*words: str) -> None:
     sys.exit(5)
 
 
+def stubborn(*words: str) -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: say("stubborn"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    say("stubborn")
+    os.read(ALIVE, 1)
+
+
 def deaf(*words: str) -> None:
     say("deaf")
     os.read(ALIVE, 1)

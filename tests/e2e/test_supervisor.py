@@ -237,12 +237,16 @@ async def test_an_address_in_use_is_refused(place: Path, what: str, shared: bool
     assert not (place / "ostiary.pid").exists()
 
 
-async def test_the_second_signal_ends_all_at_once(place: Path) -> None:
-    async with started(place, worker=[*CHILD, "deaf"]) as node:
-        await node.line("deaf")
+async def test_the_same_signal_again_ends_all_at_once(place: Path) -> None:
+    async with started(place, worker=[*CHILD, "stubborn"]) as node:
+        await node.line("stubborn")
+        await node.line("control")
         node.process.send_signal(signal.SIGINT)
+        await node.line("stubborn")
         node.process.send_signal(signal.SIGTERM)
+        node.process.send_signal(signal.SIGINT)
         assert await node.status() == 0
+        assert [line for line in await node.rest() if not line.startswith(("gateway", "admin"))] == []
 
 
 async def test_a_worker_that_does_not_end_is_killed(place: Path) -> None:
