@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from ostiary.core.admission import Admission
 from ostiary.core.limit import Limit, take
 from ostiary.core.oauth import Rules
 from ostiary.link.messages import Grant, Want
-from ostiary.store.ports import Token, Tokens
+from ostiary.store.ports import Token
 
 MOST_KEYS = 1_000_000
 """Counters kept at once; beyond, the one that was used longest ago starts anew."""
@@ -15,11 +16,18 @@ SWEPT = 2
 """Counters looked at with each draw, so that idle ones go as fast as new ones come."""
 
 
+class Live(Protocol):
+    """The part of the port Tokens that is asked here."""
+
+    async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
+        """Those that pass at `now`."""
+
+
 class Authority:
     """Answers the link. `clock` is Unix time, `ticks` never goes back; both in microseconds."""
 
     def __init__(
-        self, tokens: Tokens, rules: Callable[[], Rules], clock: Callable[[], int], ticks: Callable[[], int]
+        self, tokens: Live, rules: Callable[[], Rules], clock: Callable[[], int], ticks: Callable[[], int]
     ) -> None:
         self._tokens = tokens
         self._rules = rules

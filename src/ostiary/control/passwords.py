@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AT_ONCE = 2
 """Hashes computed at the same time: each takes about 20 ms of a core and 19 MiB."""
-WAITING = 128
+WAITING = 32
 """Hashes that may wait for their turn; more are refused."""
 REMEMBERED = 4096
 
@@ -29,11 +29,16 @@ def _hasher() -> "PasswordHasher":
     return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 
+def _bytes(password: str) -> bytes:
+    """Any text has its bytes, a lone surrogate too: that is a wrong password and no defect."""
+    return password.encode("utf-8", "surrogatepass")
+
+
 def _verify(kept: str, presented: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        return _hasher().verify(kept, presented)
+        return _hasher().verify(kept, _bytes(presented))
     except (VerificationError, InvalidHashError):
         return False
 
@@ -55,7 +60,7 @@ class Passwords:
 
     async def make(self, password: str) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
-        return await self._turn(lambda: _hasher().hash(password.encode(), salt=self._salt(16)))
+        return await self._turn(lambda: _hasher().hash(_bytes(password), salt=self._salt(16)))
 
     def remembered(self, kept: str, presented: str) -> bool:
         """Whether `presented` was verified against `kept` lately."""
@@ -97,5 +102,5 @@ class Passwords:
                 self._verified.popitem(last=False)
 
     def _name(self, kept: str, presented: str) -> bytes:
-        text = kept.encode() + b"\0" + presented.encode("utf-8", "backslashreplace")
+        text = kept.encode() + b"\0" + _bytes(presented)
         return blake2b(text, key=self._key, digest_size=32).digest()

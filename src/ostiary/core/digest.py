@@ -8,8 +8,8 @@ _HANDLE = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 
 def digest(token: str) -> bytes:
-    """SHA-256 of a token's text; text that is no valid Unicode has the digest of its escaped form."""
-    return sha256(token.encode("utf-8", "backslashreplace")).digest()
+    """SHA-256 of a token's text. Any text has one, a lone surrogate too."""
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def handle(kept: bytes) -> str:

@@ -1,0 +1,113 @@
+"""A control process without its processes: a real store, and workers, clock and entropy that tests hold in hand."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from ostiary.control.authority import Authority
+from ostiary.control.call import Call
+from ostiary.control.control import Control
+from ostiary.control.login import Login
+from ostiary.control.passwords import Passwords
+from ostiary.control.registry import Registry
+from ostiary.control.subjects import registry
+from ostiary.core.permission import OWNER, Principal
+from ostiary.core.snapshot import Snapshot
+from ostiary.link.messages import Change, Report
+from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.store.ports import Record, RecordFilter
+from ostiary.store.store import Store, open_store
+
+ADMIN = Principal("user", "admin", OWNER, "password")
+NOW = 1_800_000_000_000_000
+
+
+class Workers:
+    """Two workers that remember what they were told."""
+
+    def __init__(self) -> None:
+        self.told: list[Change] = []
+
+    async def apply(self, change: Change) -> Receipt:
+        self.told.append(change)
+        return Receipt(change.seq, 2, 2, 1_500, {"admissions": 3, "limits": 4})
+
+    async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
+        return Receipt(snapshot.revision, 2, 2, 1_500)
+
+    async def collect(self) -> list[Report]:
+        return []
+
+    def status(self) -> list[WorkerStatus]:
+        return []
+
+
+class Entropy:
+    """Bytes that look random and are the same each time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, count: int) -> bytes:
+        self.asked += 1
+        return sha256(str(self.asked).encode()).digest()[:count]
+
+
+class House:
+    """Everything of one control, to be turned by hand."""
+
+    def __init__(self, store: Store, path: Path) -> None:
+        self.path = path
+        self.now = NOW
+        self.store = store
+        self.workers = Workers()
+        self.registry: Registry = registry()
+        entropy = Entropy()
+        self.passwords = Passwords(entropy)
+        self.login = Login(store.users, self.passwords, self.clock)
+        self.authority = Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock)
+        self.control = Control(
+            scopes=store.scopes,
+            applications=store.applications,
+            tokens=store.tokens,
+            revisions=store.revisions,
+            users=store.users,
+            audit=store.audit,
+            changes=store.changes,
+            workers=self.workers,
+            configuration=object(),
+            authority=self.authority,
+            login=self.login,
+            passwords=self.passwords,
+            clock=self.clock,
+            entropy=entropy,
+        )
+
+    def clock(self) -> int:
+        return self.now
+
+    async def run(self, name: str, params: Struct, principal: Principal = ADMIN, call: Call | None = None) -> Any:
+        """Run an operation as `principal`, over the surface `test`."""
+        return await self.registry.run(
+            self.control, name, params, call or Call(principal, "test", "192.0.2.1", "request-1")
+        )
+
+    async def records(self, **fields: Any) -> list[Record]:
+        """Audit records, newest first."""
+        return await self.store.audit.page(RecordFilter(**fields))
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[House]:
+    """A house on a database file."""
+    store = await open_store(f"sqlite:///{path}")
+    house = House(store, path)
+    try:
+        yield house
+    finally:
+        house.passwords.close()
+        await store.close()
