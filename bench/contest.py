@@ -1,0 +1,67 @@
+"""Programs take turns under the same load, in several short rounds: what disturbs a round disturbs all of them."""
+
+from statistics import median
+from typing import NamedTuple
+
+from bench.measure import cpu_seconds, median_ratio
+from bench.peers import Running
+from bench.stage import Stage, say
+
+
+class Sample(NamedTuple):
+    """One program in one round."""
+
+    microseconds: float
+    """CPU time of all its processes, a request."""
+    rate: float
+    """Requests answered a second."""
+
+
+class Scores(NamedTuple):
+    """The samples of all programs, by name, round by round."""
+
+    samples: dict[str, list[Sample]]
+
+    def cpu(self, name: str) -> float:
+        """Median CPU microseconds a request."""
+        return median(each.microseconds for each in self.samples[name])
+
+    def rate(self, name: str) -> float:
+        """Median requests a second."""
+        return median(each.rate for each in self.samples[name])
+
+    def cpu_ratio(self, ours: str, theirs: str) -> float | None:
+        """The median over the rounds of ours / theirs; None where theirs was not there."""
+        if theirs not in self.samples:
+            return None
+        first, second = ([each.microseconds for each in self.samples[name]] for name in (ours, theirs))
+        return median_ratio(first, second)
+
+
+def sample(stage: Stage, program: Running, seconds: float) -> Sample:
+    """One turn."""
+    before = cpu_seconds(program.process.pid)
+    done = stage.saturate(program, seconds)
+    return Sample((cpu_seconds(program.process.pid) - before) / done.requests * 1e6, done.rate)
+
+
+def contest(stage: Stage, programs: list[Running]) -> Scores:
+    """All rounds, every other one in reverse order; a warm-up of a second each first."""
+    for program in programs:
+        stage.saturate(program, 1)
+    samples: dict[str, list[Sample]] = {program.name: [] for program in programs}
+    for number in range(stage.scale.rounds):
+        for program in programs if number % 2 == 0 else reversed(programs):
+            turn = sample(stage, program, stage.scale.seconds)
+            samples[program.name].append(turn)
+            say(f"  {program.name}: {turn.microseconds:.1f} us a request, {turn.rate:,.0f} requests/s")
+    return Scores(samples)
+
+
+def table(scores: Scores, absent: dict[str, str]) -> list[list[str]]:
+    """A row a program; those that are not there say so."""
+    rows = [[name, f"{scores.cpu(name):.1f}", f"{scores.rate(name):,.0f}"] for name in scores.samples]
+    return rows + [[name, reason, ""] for name, reason in absent.items()]
+
+
+COLUMNS = ["program", "CPU µs a request", "requests/s"]

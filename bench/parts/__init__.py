@@ -1,0 +1,1 @@
+"""The comparisons, one a module: `measure(stage)` gives the outcome."""

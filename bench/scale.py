@@ -1,0 +1,56 @@
+"""How much is measured: the whole comparison, or the short one that takes under a minute."""
+
+from typing import NamedTuple
+
+MIB = 1 << 20
+
+
+class Scale(NamedTuple):
+    """The sizes of one run."""
+
+    quick: bool
+    rounds: int
+    """Programs take turns this many times."""
+    seconds: int
+    """Of load, a program and round."""
+    latency_seconds: float
+    routes: int
+    """Of the large configuration."""
+    large_reloads: int
+    """Of the large configuration under load."""
+    reloads: int
+    """One after the other, under load."""
+    changing: int
+    """Routes that change with each of them."""
+    body: int
+    """Bytes of a large body."""
+    revokes: int
+    parts: tuple[str, ...]
+
+
+FULL = Scale(
+    quick=False,
+    rounds=5,
+    seconds=4,
+    latency_seconds=6,
+    routes=100_000,
+    large_reloads=3,
+    reloads=50,
+    changing=10_000,
+    body=1024 * MIB,
+    revokes=200,
+    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "revoke"),
+)
+QUICK = Scale(
+    quick=True,
+    rounds=3,
+    seconds=1,
+    latency_seconds=1.2,
+    routes=20_000,
+    large_reloads=1,
+    reloads=5,
+    changing=2_000,
+    body=64 * MIB,
+    revokes=30,
+    parts=("policy", "plain", "latency", "routes", "bodies"),
+)
