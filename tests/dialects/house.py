@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,8 @@ from ostiary.control.login import Login
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.passwords import Passwords
 from ostiary.control.registry import Operation, Registry
+from ostiary.control.reload import Reloader, Setting
+from ostiary.control.seal import Seal
 from ostiary.control.subjects import SUBJECTS
 from ostiary.core.refusal import Unavailable
 from ostiary.core.settings import ApifestSettings, DialectSettings, Settings
@@ -26,6 +28,8 @@ from ostiary.dialects.message import Answer, Request
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
 from ostiary.dialects.router import Router
+from ostiary.gateway.bundled import BUNDLED
+from ostiary.gateway.plugins import Plugins
 from ostiary.link.messages import Change, Report, RouteCount
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.store.ports import Record, RecordFilter
@@ -61,14 +65,35 @@ class Workers:
         return [WorkerStatus(number, 100 + number, number <= self.serving, 5, 0) for number in (1, 2)]
 
 
-class NoConfiguration:
-    """Nothing is loaded here."""
+CONFIGURATION = """\
+log: {level: WARNING}
+errors: {404: {error: resource not found}}
+mappings: ["*.xml"]
+"""
+MAPPING = """\
+<mappings version="v1.0">
+  <backend host="127.0.0.1" port="5000"/>
+  <endpoints><endpoint external="/v1.0/me" internal="/me" method="GET"/></endpoints>
+</mappings>
+"""
+
+
+def configured(path: Path, store: Store, workers: Workers, clock: Callable[[], int]) -> Reloader:
+    """The configuration in a directory, not started yet."""
+    path.joinpath("ostiary.yaml").write_text(CONFIGURATION)
+    path.joinpath("v1.0.xml").write_text(MAPPING)
+    seal = Seal(bytes(32), os.urandom)
+    file = path / "ostiary.yaml"
+    return Reloader(
+        Setting(file, {}, lambda: Plugins(BUNDLED), "", store.revisions, workers, seal, clock, lambda built: None)
+    )
 
 
 class House:
     """Everything between a Request and its Answer."""
 
-    def __init__(self, store: Store, *more: ModuleType) -> None:
+    def __init__(self, path: Path, store: Store, *more: ModuleType) -> None:
+        self.path = path
         self.store = store
         self.now = DAY
         self.workers = Workers()
@@ -82,7 +107,7 @@ class House:
             audit=store.audit,
             changes=store.changes,
             workers=self.workers,
-            configuration=NoConfiguration(),
+            configuration=configured(path, store, self.workers, self.clock),
             authority=Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock),
             login=Login(store.users, passwords, self.clock),
             passwords=passwords,
@@ -132,6 +157,11 @@ class House:
         )  # fmt: skip
         return await self.answer(request)
 
+    async def close(self) -> None:
+        """End threads."""
+        await self.control.configuration.close()
+        await self.store.close()
+
     async def audit(self) -> list[Record]:
         """All records, newest first, without the owner's own."""
         records = await self.store.audit.page(RecordFilter(limit=1000))
@@ -140,7 +170,8 @@ class House:
 
 async def build(path: Path, *more: ModuleType) -> House:
     """A house with its owner."""
-    house = House(await open_store(f"sqlite:///{path}/ostiary.db"), *more)
+    house = House(path, await open_store(f"sqlite:///{path}/ostiary.db"), *more)
+    await house.control.configuration.start()
     await ensure_owner(house.control, Owner(OWNER, PASSWORD, "admin@example.com"))
     return house
 

@@ -25,9 +25,11 @@ from ostiary.core.mapping import Mapping as MappingFile
 from ostiary.core.mapping_file import read_global_errors, read_mapping
 from ostiary.core.measure import Url
 from ostiary.core.refusal import Mistake
-from ostiary.core.settings import KEYS, MappingFiles, Settings, kept, value_of, values
+from ostiary.core.settings import KEYS, MappingFiles, Settings, value_of, values
 
 SQLITE = "sqlite:///"
+Hold = Callable[[Settings], Settings]
+"""Settings -> the same, with what needs a restart as it runs."""
 
 
 class Origin(Struct, frozen=True, rename={"source": "from"}):
@@ -75,12 +77,9 @@ def load(path: Path, environ: Mapping[str, str], reader: Reader) -> Loaded:
     return _Loading(path, environ, reader).run()
 
 
-def build(loaded: Loaded, catalogue: Catalogue, public: str, running: Settings | None = None) -> Built | list[Mistake]:
-    """The compiled configuration, revision 0; or all mistakes, in file order.
-
-    `running`: what needs a restart stays as it is there.
-    """
-    settings = kept(running, loaded.settings) if running else loaded.settings
+def build(loaded: Loaded, catalogue: Catalogue, public: str, hold: Hold | None = None) -> Built | list[Mistake]:
+    """The compiled configuration, revision 0; or all mistakes, in file order. `hold` keeps what needs a restart."""
+    settings = hold(loaded.settings) if hold else loaded.settings
     merger = Merger()
     merger.merge(loaded.mappings)
     compiler = Compiler(settings, merger, loaded.global_errors, catalogue, public, loaded.broken)

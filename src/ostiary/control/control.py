@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ostiary.control.authority import Authority
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
+    from ostiary.control.reload import Reloader
 
 
 class Workers(Protocol):
@@ -32,10 +33,6 @@ class Workers(Protocol):
         """One line an expected worker."""
 
 
-class Configuration(Protocol):
-    """What serves now, and how another is loaded."""
-
-
 @dataclass(slots=True)
 class Control:
     """Everything an operation may use."""
@@ -48,7 +45,8 @@ class Control:
     audit: ports.Audit
     changes: ports.Changes
     workers: Workers
-    configuration: Configuration
+    configuration: "Reloader"
+    """What serves now, and how another comes in its place."""
     authority: "Authority"
     """What the link asks; `caches.flush` empties its counters."""
     login: "Login"

@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from ostiary.core.backend_path import HOLE
 from ostiary.core.outline import unrunnable
 from ostiary.core.path import canonical, fixed, query_ok
 from ostiary.core.pattern import check, crosses
@@ -10,7 +11,7 @@ from ostiary.core.snapshot import Fixed, Piece, Variable
 
 METHOD = re.compile(r"[A-Z][A-Z0-9!#$%&'*+.^_`|~-]{0,31}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-HOLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
 _NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 _PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_~.-]*+"
 _EXPRESSION = r"(?:[A-Za-z0-9_~%.,+*?|()-]|\\[a-z]|\[[A-Za-z0-9_.~-]++\]|\{[0-9,]++\})++"

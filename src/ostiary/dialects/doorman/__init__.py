@@ -14,6 +14,7 @@ from msgspec import Struct
 from ostiary.control.caches import Flush, Flushed
 from ostiary.control.call import Call
 from ostiary.control.registry import allow
+from ostiary.control.reload import NotReloaded
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, Refusal, Unauthenticated, Unavailable
 from ostiary.dialects import credentials
@@ -245,19 +246,19 @@ def _refused(refusal: Refusal, row: Row, offered: bool) -> Answer:
             return _error(429, (THROTTLED, refusal.message), ("Retry-After", str(refusal.retry_after)))
         case Unavailable():
             return _error(503, AWAY, ("Retry-After", str(refusal.retry_after)))
-        case Invalid() if row.operation == "config.reload":
+        case NotReloaded() if row.operation == "config.reload":
             return _not_reloaded(refusal)
         case _:
             errors = [{"path": mistake.path, "message": mistake.message} for mistake in refusal.mistakes]
             return _error(422, VALIDATION, errors=errors)
 
 
-def _not_reloaded(refusal: Invalid) -> Answer:
-    """CFG008: every mistake with its place, in file order."""
+def _not_reloaded(refusal: NotReloaded) -> Answer:
+    """CFG008: every mistake with its place, in file order, and what keeps serving."""
     errors = [
         {"file": each.file, "line": each.line, "path": each.path, "message": each.message} for each in refusal.mistakes
     ]
-    return _error(422, ("CFG008", refusal.message), errors=errors)
+    return _error(422, ("CFG008", refusal.message), errors=errors, revision=refusal.revision)
 
 
 def _done(value: object, *headers: tuple[str, str], status: int = 200) -> Answer:
