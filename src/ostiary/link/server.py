@@ -260,6 +260,11 @@ class Server:
         reports, self._reports = self._reports, []
         return reports
 
+    async def deserted(self) -> None:
+        """Wait until no worker is connected."""
+        while any(slot.channel is not None for slot in self._slots.values()):
+            await self._next_movement()
+
     def status(self) -> list[WorkerStatus]:
         """Every expected worker as it is now."""
         return [
@@ -330,7 +335,7 @@ class Server:
         """The process of a slot is no more."""
         if slot.process is None or slot.process.pid != pid:
             return
-        log.warning("worker %d ended, process %d", slot.number, pid)
+        log.info("worker %d ended, process %d", slot.number, pid)
         self._forget(slot)
         slot.lease = 0
         for _, barrier in slot.unconfirmed:

@@ -1,51 +1,51 @@
 """Log lines of a process, on standard error: one JSON object a line, or text for people.
 
-An event's text, then its pairs. What is logged with `logging` and with structlog comes out the same.
+An event's text, then its pairs. What is logged with `logging` and with structlog (see `through`) comes out the same.
 """
 
 import logging
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 encode = msgspec.json.Encoder(enc_hook=str).encode
-Form = Literal["json", "text"]
 
 
 class Lines(logging.Formatter):
-    """Writes records of the process `name`; `form` may be changed at any time."""
+    """Writes records of the process `name`, in the form (`json` or `text`) that `form` gives at that moment."""
 
-    def __init__(self, name: str, form: Form) -> None:
+    def __init__(self, name: str, form: Callable[[], str]) -> None:
         super().__init__()
-        self.name = name
-        self.form = form
+        self._name, self._form = name, form
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs: dict[str, Any] = {"process": self.name, **getattr(record, "pairs", {})}
+        pairs: dict[str, Any] = {"process": self._name, **getattr(record, "pairs", {})}
         if record.exc_info:
             pairs["exception"] = self.formatException(record.exc_info)
         stamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        return self._write(stamp, record.levelname, record.getMessage(), pairs)
-
-    def _write(self, stamp: str, level: str, event: str, pairs: dict[str, Any]) -> str:
-        if self.form == "json":
-            return encode({"timestamp": stamp, "level": level.lower(), "event": event, **pairs}).decode()
-        words = " ".join(f"{name}={encode(value).decode()}" for name, value in pairs.items() if name != "exception")
-        return f"{stamp} {level:7} {event}  {words}" + ("\n" + pairs["exception"] if "exception" in pairs else "")
+        if self._form() == "text":
+            return text(stamp, record.levelname, record.getMessage(), pairs)
+        line = {"timestamp": stamp, "level": record.levelname.lower(), "event": record.getMessage(), **pairs}
+        return encode(line).decode()
 
 
-class Log:
-    """The log of this process."""
+def text(stamp: str, level: str, event: str, pairs: dict[str, Any]) -> str:
+    """A record for people; a trace of the stack stands below it."""
+    words = [f"{name}={encode(value).decode()}" for name, value in pairs.items() if name != "exception"]
+    return " ".join([stamp, f"{level:7}", event, "", *words]) + "\n".join(["", *pairs.get("exception", "").split("\n")])
 
-    def __init__(self, name: str, level: str = "INFO", form: Form = "json") -> None:
-        self._lines = Lines(name, form)
-        handler = logging.StreamHandler()
-        handler.setFormatter(self._lines)
-        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-        self.set(level, form)
 
-    def set(self, level: str, form: Form) -> None:
-        """From now on: the least level that is logged, and how."""
-        logging.getLogger("ostiary").setLevel(level)
-        self._lines.form = form
+def open_log(name: str, form: Callable[[], str]) -> None:
+    """Begin the log of the process `name`. How much is logged is the level of the logger `ostiary`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines(name, form))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("ostiary").setLevel(logging.INFO)
+
+
+def through(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor of structlog, the last one: the arguments with which `logging` writes this event."""
+    said = {"msg": event.pop("event"), "exc_info": event.pop("exc_info", None)}
+    return {**said, "extra": {"pairs": dict(event)}}

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from ostiary import supervisor
 from ostiary.control.configuration import Built, build, load
 from ostiary.control.sources import Disk
+from ostiary.core.measure import Address, Url
 from ostiary.core.refusal import Mistake
 from ostiary.core.settings import Settings, TlsSettings
 from ostiary.core.snapshot import SECOND
@@ -35,8 +37,8 @@ class Start(Struct, frozen=True):
     store: str
     gateway: str
     admin: str
-    workers: int | str
-    """As configured: `auto` or a number."""
+    workers: int | Literal["auto"]
+    """As configured."""
     tls: TlsSettings | None
 
     @property
@@ -56,14 +58,14 @@ class Start(Struct, frozen=True):
 
     def hold(self, settings: Settings) -> Settings:
         """`settings`, as far as they need a restart as they were at the start."""
-        gateway = replace(settings.gateway, listen=self.gateway, workers=self.workers, tls=self.tls)
+        gateway = replace(settings.gateway, listen=Address(self.gateway), workers=self.workers, tls=self.tls)
         return replace(
             settings,
             state_dir=self.state_dir,
             pid_file=self.pid_file,
-            store=replace(settings.store, url=self.store),
+            store=replace(settings.store, url=Url(self.store)),
             gateway=gateway,
-            admin=replace(settings.admin, listen=self.admin),
+            admin=replace(settings.admin, listen=Address(self.admin)),
         )
 
 
@@ -124,7 +126,7 @@ def keep(path: Path, value: object) -> None:
     """Write `value` as JSON, whole, for this user only."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
-    draft.write_bytes(msgspec.json.encode(value))
+    draft.write_bytes(msgspec.json.encode(value, enc_hook=str))
     draft.replace(path)
 
 

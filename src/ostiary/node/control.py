@@ -1,0 +1,250 @@
+"""The control process: the store, the operations and their surfaces, the configuration, and its end of the link.
+
+In the order in which it happens: the store; the link, so that workers have their leases; the configuration; the first
+owner; the listeners; the supervisor is told. A successor does the same, with the configuration that the store has.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+from functools import cache
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvloop
+
+from ostiary.control.authority import Authority
+from ostiary.control.call import Call
+from ostiary.control.config import NoParameters
+from ostiary.control.configuration import Built
+from ostiary.control.control import Control
+from ostiary.control.login import Login
+from ostiary.control.owner import Owner, ensure_owner
+from ostiary.control.passwords import Passwords
+from ostiary.control.reload import NotReloaded, Reloader, Setting
+from ostiary.control.seal import Seal, key_in
+from ostiary.control.subjects import registry
+from ostiary.core.permission import Principal
+from ostiary.core.refusal import Refusal
+from ostiary.core.settings import Settings
+from ostiary.core.snapshot import SECOND
+from ostiary.dialects.apifest import Apifest
+from ostiary.dialects.desk import Desk
+from ostiary.dialects.doorman import Doorman
+from ostiary.dialects.http import Listener
+from ostiary.dialects.message import Network
+from ostiary.dialects.native import Native
+from ostiary.dialects.native.metrics import Metrics
+from ostiary.dialects.router import Router
+from ostiary.gateway.bundled import BUNDLED
+from ostiary.gateway.plugins import Plugins
+from ostiary.gateway.worker import Worker
+from ostiary.link.client import Client
+from ostiary.link.server import Server
+from ostiary.node.child import until_told
+from ostiary.node.log import open_log, through
+from ostiary.node.start import Start, recall
+from ostiary.store.store import Store, open_store
+from ostiary.supervisor import ADMIN, GATEWAY, LINK, PUBLIC, REPORT
+
+log = logging.getLogger("ostiary.control")
+SIGNAL = Principal("node", "signal", frozenset({"config:reload"}))
+ENDING = 5.0
+"""Seconds that workers may take longer than their own limit when the supervisor is gone."""
+
+
+def main(node: str, gateway: str, admin: str, *words: str) -> None:
+    """Be control of the node that the file `node` tells of, until told to end. `resume`: after a predecessor."""
+    sys.exit(uvloop.run(run(recall(Path(node)), resume="resume" in words)))
+
+
+async def run(start: Start, *, resume: bool) -> int:
+    """The exit status: 1 where the node cannot start, and the supervisor was told why."""
+    ending, reloading = asyncio.Event(), asyncio.Event()
+    until_told(ending.set, reloading.set)
+    try:
+        store = await open_store(start.store)
+    except Refusal as refusal:
+        return refused(refusal)
+    room = Room(start, store)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            status = await room.live(tasks, ending, reloading, resume)
+    finally:
+        await store.close()
+    return status
+
+
+def refused(refusal: Refusal) -> int:
+    """Have a person told why there is no node."""
+    said = [str(mistake) for mistake in refusal.mistakes]
+    report(refused="\n".join([*said, refusal.message]))
+    return 1
+
+
+def report(**said: object) -> None:
+    """Tell the supervisor, if it is there."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(REPORT, msgspec.json.encode(said) + b"\n")
+
+
+def unix_microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+class Room:
+    """Everything in the control process, wired."""
+
+    def __init__(self, start: Start, store: Store) -> None:
+        self.start = start
+        self.form = "json"
+        open_log("control", lambda: self.form)
+        structlog.configure(
+            processors=[structlog.stdlib.filter_by_level, through],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+        authority = Authority(
+            store.tokens, lambda: self.control.rules, unix_microseconds, lambda: time.monotonic_ns() // 1000
+        )
+        self.server = Server(authority, max(1, start.processes))
+        self.reloader = Reloader(
+            Setting(
+                path=Path(start.config),
+                environ=os.environ,
+                catalogue=lambda: Plugins(BUNDLED),
+                public=str(start.public),
+                revisions=store.revisions,
+                workers=self.server,
+                seal=Seal(key_in(Path(start.state_dir), os.urandom), os.urandom),
+                clock=unix_microseconds,
+                applied=self.applied,
+                hold=start.hold,
+            )
+        )
+        passwords = Passwords(os.urandom)
+        self.control = Control(
+            scopes=store.scopes,
+            applications=store.applications,
+            tokens=store.tokens,
+            revisions=store.revisions,
+            users=store.users,
+            audit=store.audit,
+            changes=store.changes,
+            workers=self.server,
+            configuration=self.reloader,
+            authority=authority,
+            login=Login(store.users, passwords, unix_microseconds),
+            passwords=passwords,
+            clock=unix_microseconds,
+            entropy=os.urandom,
+        )
+        self.registry = registry()
+        desk = Desk(self.registry, self.control, self.settings)
+        router = Router([Apifest(desk), Doorman(desk), Native(desk, Metrics())])
+        self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
+        self.public = Listener(router, public=True)
+        self.inside: Worker | None = None
+
+    def settings(self) -> Settings:
+        """As they hold now."""
+        return self.reloader.serving.settings
+
+    def applied(self, built: Built) -> None:
+        """Take from a configuration that serves what is not the workers'."""
+        self.control.rules = built.compiled.rules
+        self.form = built.settings.log.format
+        logging.getLogger("ostiary").setLevel(built.settings.log.level)
+        report(drain=built.settings.gateway.drain_timeout / SECOND)
+
+    async def live(self, tasks: asyncio.TaskGroup, ending: asyncio.Event, reload: asyncio.Event, resume: bool) -> int:
+        """Open, serve until `ending`, and close; the exit status."""
+        linked = self.link(tasks)
+        try:
+            await self.open(resume)
+        except Refusal as refusal:
+            status = refused(refusal)
+        else:
+            status = 0
+            linked.append(tasks.create_task(self.reload_when(reload)))
+            report(ready=self.reloader.revision)
+            await ending.wait()
+        await self.close()
+        for task in linked:
+            task.cancel()
+        return status
+
+    def link(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """The link with the workers, or with the data plane in this process."""
+        if self.start.processes:
+            return [tasks.create_task(self.server.serve(socket.socket(fileno=LINK)))]
+        ours, theirs = socket.socketpair()
+        client = Client(1, os.getpid())
+        self.inside = Worker(1, client)
+        return [
+            tasks.create_task(self.server.serve(linked=ours)),
+            tasks.create_task(client.run_over(theirs, self.inside)),
+            tasks.create_task(self.inside.serve([socket.socket(fileno=GATEWAY)])),
+        ]
+
+    async def open(self, resume: bool) -> None:
+        """Serve the configuration and open the listeners. Refuses what keeps a node from starting."""
+        if not resume or await self.reloader.resume() is None:
+            await self.reloader.start()
+        await self.own()
+        await self.public.listen(socket.socket(fileno=PUBLIC))
+        await self.admin.listen(socket.socket(fileno=ADMIN))
+
+    async def own(self) -> None:
+        """Make the owner where nobody is registered. Its one-time password goes to the terminal, through no log."""
+        wanted = self.settings().bootstrap.owner
+        owner = Owner(wanted.name, wanted.password.reveal(), wanted.email) if wanted else None
+        made = await ensure_owner(self.control, owner)
+        if made is not None:
+            report(owner=f"owner {made.name}, one-time password {made.password} (shown this once)")
+
+    async def reload_when(self, asked: asyncio.Event) -> None:
+        """Reload at each SIGHUP; those that come while one runs are one more."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                await self.registry.run(self.control, "config.reload", NoParameters(), Call(SIGNAL, "signal"))
+            except NotReloaded:
+                pass  # the reload has told every mistake to the log
+            except Refusal as refusal:
+                log.error("Configuration reload failed: %s", refusal.message)
+            report(reloaded=self.reloader.revision)
+
+    async def close(self) -> None:
+        """Let end what is under way. Workers go first: without the supervisor, control waits for them here."""
+        if self.inside is not None:
+            await self.inside.drain()
+        else:
+            await self.deserted()
+        await asyncio.gather(self.public.drain(), self.admin.drain())
+        await self.registry.settled()
+        await self.reloader.close()
+        self.control.passwords.close()
+
+    async def deserted(self) -> None:
+        """Wait for the workers to end, no longer than they may take."""
+        drain = self.settings().gateway.drain_timeout if self.reloader.revision else 0
+        try:
+            async with asyncio.timeout(drain / SECOND + ENDING):
+                await self.server.deserted()
+        except TimeoutError:
+            log.warning("workers have not ended")
+
+
+@cache
+def networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Networks as the settings write them."""
+    return tuple(ip_network(text) for text in texts)
