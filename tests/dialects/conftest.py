@@ -9,4 +9,4 @@ from tests.dialects.house import House, build
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     built = await build(tmp_path)
     yield built
-    await built.store.close()
+    await built.close()

@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
-from tests.dialects.house import House, basic
+from tests.dialects.house import MAPPING, House, basic
 
+from ostiary.control.subjects import registry
 from ostiary.dialects.apifest import ROWS, TRUSTED, find
 from ostiary.dialects.message import FORM, Answer, Request
 
@@ -514,8 +515,6 @@ SECRET = base64.b64encode(b"admin:wrong").decode()
 @pytest.mark.parametrize("row", GUARDED, ids=lambda row: f"{row.method} {row.path}")
 @pytest.mark.parametrize("sent", [{}, {"authorization": f"Basic {SECRET}"}, {"authorization": "Bearer x"}])
 async def test_without_a_valid_credential_nothing_is_answered(house: House, row: Any, sent: dict[str, str]) -> None:
-    if row.operation not in house.registry.operations:
-        pytest.skip(f"{row.operation} is not there yet")
     path = row.path.replace("{scope}", "ab").replace("{client_id}", "ab")
     answer = await house.ask(row.method, path, b"nonsense", owner=False, headers=sent, media="text/plain")
     assert said(answer) == (401, '{"error":"authentication required"}')
@@ -530,9 +529,8 @@ async def test_a_refused_change_stands_in_the_audit(house: House) -> None:
 
 
 def test_a_trusted_peer_may_do_everything_that_this_surface_offers() -> None:
-    offered = {"config:read", "config:reload", "scopes:read", "scopes:manage", "applications:read",
-               "applications:manage", "tokens:read", "tokens:manage"}  # fmt: skip
-    assert offered <= TRUSTED
+    operations = registry().operations
+    assert {operations[row.operation].permission for row in GUARDED} <= TRUSTED
 
 
 TRUSTING = {"trusted_networks": ["192.0.2.0/24"]}
@@ -615,6 +613,54 @@ async def test_on_the_gateways_listener_only_clients_paths_are_known(house: Hous
     assert (await form(house, {**made, "grant_type": "client_credentials"}, public=True)).status == 200
     for path in ("/operations", "/metrics", "/api/health", "/platform/config/current"):
         assert (await house.ask("GET", path, public=True)).status == 404
+
+
+async def test_a_reload_has_no_body(house: House) -> None:
+    for method in ("GET", "POST"):
+        answer = await house.ask(method, "/apifest-reload")
+        assert said(answer) == (200, "")
+        assert "Content-Type" not in dict(answer.headers)
+
+
+async def test_a_reload_by_get_can_be_switched_off(house: House) -> None:
+    house.apifest(reload_by_get=False)
+    answer = await house.ask("GET", "/apifest-reload")
+    assert said(answer) == (405, '{"error":"use POST"}')
+    assert dict(answer.headers)["Allow"] == "POST"
+    assert (await house.ask("POST", "/apifest-reload")).status == 200
+
+
+async def test_a_reload_that_fails_says_every_mistake_in_apifests_words(house: House) -> None:
+    (house.path / "broken.xml").write_text("<mappings")
+    (house.path / "double.xml").write_text(MAPPING)
+    before = await house.ask("GET", "/apifest-mappings")
+    answer = await house.ask("POST", "/apifest-reload")
+    assert answer.status == 400
+    assert dict(answer.headers)["Content-Type"] == "application/json"
+    first, second = read(answer)["error"].split("; ")
+    assert first.startswith("mappings configuration file broken.xml is not valid against schema (broken.xml:1: ")
+    assert second.startswith("external path GET /v1.0/me$ is duplicated in mappings (v1.0.xml:3: ")
+    assert (await house.ask("GET", "/apifest-mappings")).body == before.body
+
+
+async def test_the_listings_are_as_the_files_have_them(house: House) -> None:
+    endpoint = {
+        "backendPort": 5000,
+        "backendHost": "127.0.0.1",
+        "method": "GET",
+        "internalEndpoint": "/me",
+        "externalEndpoint": "/v1.0/me",
+    }
+    listed = read(await house.ask("GET", "/apifest-mappings"))
+    version = {
+        "mappings": {"com.apifest.MappingPattern@8bc81674": endpoint},
+        "actions": {},
+        "filters": {},
+        "errors": {},
+    }
+    assert listed == {"v1.0": version}
+    errors = await house.ask("GET", "/apifest-global-errors")
+    assert said(errors) == (200, '{"404":"{\\"error\\":\\"resource not found\\"}"}')
 
 
 async def test_six_wrong_passwords_are_throttled(house: House) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.dialects.house import House, basic
 from tests.dialects.test_apifest import read, said
 
-from ostiary.dialects.message import Answer
+from ostiary.dialects.message import Answer, Request
 
 UNAUTHORIZED = (401, '{"error_code":"AUTH005","error_message":"Unauthorized"}')
 
@@ -154,9 +154,56 @@ async def test_a_throttled_log_in_says_how_long(house: House) -> None:
     assert header(answer, "Retry-After") == "30"
 
 
-async def test_what_is_no_request_is_refused_in_doormans_words(house: House) -> None:
-    from ostiary.dialects.message import Request
+async def test_a_reload_says_what_changed(house: House) -> None:
+    answer = await house.ask("POST", "/platform/config/reload", b"ignored")
+    data = read(answer)["data"]
+    assert data.pop("config")["LOG_LEVEL"] == "WARNING"
+    assert data == {
+        "message": "Configuration reloaded successfully",
+        "revision": 1,
+        "changed": [],
+        "restart_needed": [],
+        "routes": {"added": [], "removed": [], "changed": [], "total": 1},
+    }
+    file = house.path / "ostiary.yaml"
+    file.write_text(file.read_text().replace("WARNING", "ERROR"))
+    data = read(await house.ask("POST", "/platform/config/reload"))["data"]
+    assert (data["revision"], data["changed"]) == (2, [{"key": "LOG_LEVEL", "old": "WARNING", "new": "ERROR"}])
 
+
+async def test_a_configuration_with_mistakes_is_not_loaded_and_says_where_they_are(house: House) -> None:
+    (house.path / "ostiary.yaml").write_text("log: {level: LOUD}\nroutes: 5\n")
+    answer = await house.ask("POST", "/platform/config/reload")
+    body = read(answer)
+    assert answer.status == 422
+    assert list(body) == ["error_code", "error_message", "errors", "revision"]
+    message = "Configuration not reloaded: 2 mistakes, revision 1 keeps serving"
+    assert (body["error_code"], body["error_message"], body["revision"]) == ("CFG008", message, 1)
+    places = [(each["file"], each["line"], each["path"]) for each in body["errors"]]
+    assert places == [("ostiary.yaml", 1, "log.level"), ("ostiary.yaml", 2, "routes")]
+
+
+async def test_the_current_configuration_names_the_command_in_both_places(house: House) -> None:
+    body = read(await house.ask("GET", "/platform/config/current"))
+    assert list(body) == ["data", "reload_command"]
+    assert body["data"]["reload_command"] == body["reload_command"]
+    assert body["reload_command"].startswith("kill -HUP $(cat /")
+    assert list(body["data"]) == ["config", "sources", "revision", "collections", "reload_command"]
+    source = {"from": "file", "reloadable": True, "file": "ostiary.yaml", "line": 1}
+    assert body["data"]["sources"]["LOG_LEVEL"] == source
+    assert body["data"]["collections"] == {"routes": 1, "upstreams": 0, "mappings": 1, "errors": 1, "limits": 0}
+
+
+async def test_the_reloadable_keys_are_listed_to_whoever_is_signed_in(house: House) -> None:
+    data = read(await house.ask("GET", "/platform/config/reloadable-keys"))["data"]
+    assert data["total"] == len(data["reloadable_keys"])
+    keys = {each["key"] for each in data["reloadable_keys"]}
+    assert keys >= {"LOG_LEVEL", "LOG_FORMAT", "SESSION_TTL", "LOGIN_LIMIT"}
+    assert not keys & {"ADMIN_LISTEN", "GATEWAY_LISTEN", "GATEWAY_WORKERS", "STORE_URL", "STATE_DIR"}
+    assert (await house.ask("GET", "/platform/config/reloadable-keys", owner=False)).status == 401
+
+
+async def test_what_is_no_request_is_refused_in_doormans_words(house: House) -> None:
     refused = house.router.refuse(Request("", "/platform/config/current"), 400, "malformed header field")
     assert said(refused) == (400, '{"error_code":"REQ400","error_message":"malformed header field"}')
     defect = house.router.refuse(Request("GET", "/api/health"), 500, "an unexpected error occurred")

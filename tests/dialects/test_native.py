@@ -165,7 +165,7 @@ async def test_a_defect_is_no_refusal(tmp_path: Path) -> None:
     house = await build(tmp_path, subject(break_))
     with pytest.raises(ZeroDivisionError):
         await house.ask("POST", "/operations/doors.break", {"scope": "x"})
-    await house.store.close()
+    await house.close()
 
 
 async def test_the_words_of_a_refusal_are_stable(house: House) -> None:

@@ -12,6 +12,7 @@ that the answer is not lost in a reset (RFC 9112 section 9.6).
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 import socket
@@ -20,13 +21,12 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import cast
 
-import structlog
 from msgspec import Struct
 
 from ostiary.core.http1 import REASONS, BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.dialects.message import REQUEST_ID, Answer, Application, Network, Request, client_address, within
 
-log = structlog.get_logger("ostiary.http")
+log = logging.getLogger("ostiary.http")
 
 _TARGET = re.compile(rb"[!-~]{1,32} (?:[A-Za-z]+://[^/ ]*)?(/[!-~]*)")
 _BUFFER = 1 << 18
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = await self.listener.application.answer(request)
         except Exception:
-            log.exception("request failed", request_id=request.request_id, path=request.path)
+            log.exception("request failed", extra={"pairs": {"request_id": request.request_id, "path": request.path}})
             answer = self.listener.application.refuse(request, 500, "an unexpected error occurred")
         self._write(request, answer)
         if self._take == self._busy:
