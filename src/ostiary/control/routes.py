@@ -3,7 +3,7 @@
 Of plug-ins only the names are shown: their arguments may be secrets.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -177,7 +177,7 @@ def _find(table: Table[Route], method: bytes, path: bytes) -> tuple[Route, dict[
 
 
 @operation("mappings.list", reads=True, permission="config:read")
-async def mappings(control: Control, call: Call, params: NoParameters) -> dict[str, object]:
+async def mappings(control: Control, call: Call, params: NoParameters) -> dict[str, Any]:
     """List what the ApiFest mapping files say, by version."""
     return listing(control.configuration.serving.versions)
 
