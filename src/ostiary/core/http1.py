@@ -151,7 +151,7 @@ def parse_request_head(head: bytes, most: int = 100) -> RequestHead:
 def unfinished(buffer: bytes, most: int) -> None:
     """Refuse what can no longer become a head of at most `most` bytes, before its end has come (400, 414, 431)."""
     if len(buffer) > most:
-        raise BadMessage(431 if b"\r\n" in buffer else 414, "request head too large")
+        raise BadMessage(431 if b"\r\n" in buffer[:most] else 414, "request head too large")
     if _BARE.search(buffer):
         raise BadMessage(400, "bare CR or LF")
     if buffer[:1] not in _FIRST:

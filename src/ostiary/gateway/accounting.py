@@ -3,6 +3,7 @@
 import os
 import queue
 import stat
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,8 @@ from ostiary.link.messages import Report, RouteCount
 
 BUCKETS = 36
 """Latency buckets: powers of two of a microsecond, the last for everything above 2**35 (ten hours)."""
+_REFERENCES_FROM_HERE = 2
+"""The table's and the argument's own, as sys.getrefcount counts."""
 MOST_PENDING = 1_000
 """Batches that may wait for a slow log before lines are dropped (and counted)."""
 
@@ -50,12 +53,16 @@ class Accounts:
     def report(self, seq: int, gauges: dict[str, int]) -> Report:
         """Everything counted since the last report."""
         routes = [each.take() for each in self._stats.values() if each.statuses]
-        counters, self.counters = dict(self.counters), Counter()
+        counters = dict(self.counters)
+        self.counters.clear()
+        self._forget()
         return Report(seq, routes, counters, gauges)
 
-    def forget(self, routes: set[str]) -> None:
-        """Drop the empty counts of routes that are no more."""
-        self._stats = {name: each for name, each in self._stats.items() if name in routes or each.statuses}
+    def _forget(self) -> None:
+        """Drop the counts of routes that are no more: those that nobody but this table refers to."""
+        for name in list(self._stats):
+            if sys.getrefcount(self._stats[name]) <= _REFERENCES_FROM_HERE:
+                del self._stats[name]
 
 
 class AccessLog:

@@ -68,7 +68,7 @@ class Admissions:
     def find(self, digest: bytes) -> Admitted | None:
         """What is cached of the token, in either generation."""
         found = self.young.get(digest)
-        if found is None and (found := self._old.get(digest)) is not None:
+        if found is None and (found := self._old.pop(digest, None)) is not None:
             self._keep(digest, found)
         return found
 

@@ -31,8 +31,8 @@ class Client(asyncio.Protocol):
     """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
 
     __slots__ = (
-        "_block", "_fields", "_full", "_left", "_partial", "_total", "buffer", "chunks", "deadline", "exchange", "log",
-        "paused", "peer", "phase", "transport", "worker",
+        "_block", "_fields", "_full", "_held", "_left", "_partial", "_total", "buffer", "chunks", "deadline",
+        "exchange", "log", "paused", "peer", "phase", "transport", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -53,6 +53,8 @@ class Client(asyncio.Protocol):
         self._partial = False
         self.paused = False
         self._full = False
+        self._held = False
+        """What came ahead is taken first: nothing is read as a head before."""
 
     # -- the connection
 
@@ -67,12 +69,13 @@ class Client(asyncio.Protocol):
         self.deadline = worker.now + worker.settings.head_timeout * 1000
         if problem := worker.arrived(self):
             self._answer(503, None, b"retry-after: 1\r\n", problem)
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         phase = self.phase
-        if phase == IDLE:
+        if phase == IDLE and not self._held:
             self._head(self.buffer + data if self.buffer else data)
-        elif phase == BUSY:
+        elif phase in (BUSY, IDLE):
             self._ahead(data)
         elif phase == READ:
             self._body(data)
@@ -111,10 +114,10 @@ class Client(asyncio.Protocol):
             quiet = (
                 self.worker.settings.tunnel_timeout * 1000 if self.phase == TUNNEL else exchange.target.upstream.timeout
             )
-            self.deadline = self.worker.now + quiet
+            self.deadline = min(self.worker.now + quiet, exchange.stop)
             exchange.backend.resume()
         elif self.phase == IDLE:
-            self._next()
+            self._go_on()
 
     # -- heads
 
@@ -211,6 +214,7 @@ class Client(asyncio.Protocol):
         if self.exchange.request_done:
             return
         self.phase = READ
+        self.deadline = min(self.worker.now + self.worker.settings.body_timeout * 1000, self.exchange.stop)
         ahead, self.buffer = self.buffer, b""
         self._resume()
         if ahead:
@@ -218,7 +222,7 @@ class Client(asyncio.Protocol):
 
     def _body(self, data: bytes) -> None:
         if not self._full:
-            self.deadline = self.worker.now + self.worker.settings.body_timeout * 1000
+            self.deadline = min(self.worker.now + self.worker.settings.body_timeout * 1000, self.exchange.stop)
         if self.chunks is None:
             left = self._left - len(data)
             self._left = max(left, 0)
@@ -299,6 +303,14 @@ class Client(asyncio.Protocol):
     def open_tunnel(self) -> None:
         """From now on bytes pass as they come."""
         self.phase = TUNNEL
+        self._resume()
+
+    def close_tunnel(self) -> None:
+        """The other side has ended: say what is left to say, then end."""
+        self._account()
+        self.phase = CLOSING
+        self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
+        self.transport.close()
 
     def drained(self) -> None:
         """The backend takes more again."""
@@ -334,20 +346,32 @@ class Client(asyncio.Protocol):
         else:
             exchange.reset()
         self.phase = IDLE
-        self.deadline = self.worker.now + self.worker.settings.idle_timeout * 1000
         if self._full:
+            self._held = True
+            self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next request: what came ahead of it first, and nothing else before that."""
+        self.deadline = self.worker.now + self.worker.settings.idle_timeout * 1000
+        if self.buffer:
+            self._held = True
+            asyncio.get_running_loop().call_soon(self._again)
             return
+        self._held = False
         if self.paused:
             self._resume()
-        if self.buffer:
-            asyncio.get_running_loop().call_soon(self._again)
-        elif self.worker.draining:
+        if self.worker.draining:
             self.transport.close()
 
     def _again(self) -> None:
-        if self.phase == IDLE and self.buffer:
+        if self.phase == IDLE and not self._full:
+            self._held = False
             data, self.buffer = self.buffer, b""
             self._head(data)
+            if self.paused and len(self.buffer) <= MOST_AHEAD:
+                self._resume()
 
     def _linger(self) -> None:
         """End the connection so that the last answer arrives: say no more, drop what still comes, then close."""
@@ -359,7 +383,8 @@ class Client(asyncio.Protocol):
         if unread and self.transport.can_write_eof():
             self.transport.write_eof()
             self._resume()
-            self.deadline = self.worker.now + LINGER
+            if not self.transport.get_write_buffer_size():
+                self.deadline = self.worker.now + LINGER
         else:
             self.transport.close()
 
@@ -371,6 +396,11 @@ class Client(asyncio.Protocol):
             self._account()
         self.phase = CLOSING
         self.transport.abort()
+
+    def forget(self) -> None:
+        """The configuration has changed: what was read under the old one counts no more."""
+        self._block = b"\0"
+        self.peer = self.peer._replace(trusted=is_trusted(self.peer.address, self.worker.generation.trusted))
 
     def cut(self) -> None:
         """End an open stream or tunnel now, because its token or user was cut off."""

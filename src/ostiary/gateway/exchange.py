@@ -39,10 +39,10 @@ class Exchange:
     """The steps of one exchange; `client` is the connection that it came on."""
 
     __slots__ = (
-        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried", "_stop",
+        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried",
         "_tried", "_waiting", "admitted", "backend", "bodiless", "client", "close", "fields", "head_sent", "match",
-        "request_done", "request_id", "sent", "simple", "sink", "started", "status", "target", "ticket", "transport",
-        "upgrading", "why", "worker",
+        "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop", "target", "ticket",
+        "transport", "upgrading", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -82,7 +82,7 @@ class Exchange:
         self._tried: set[Backend] | None = None
         self._override: tuple[bytes, bytes] | None = None
         self._payload = b""
-        self._stop = NEVER
+        self.stop = NEVER
         self._late = 504
 
     # -- admit
@@ -96,7 +96,7 @@ class Exchange:
         self.target = target
         rules = target.rules
         if rules.timeout:
-            self._stop = now + rules.timeout
+            self.stop = now + rules.timeout
         if rules.kind == PUBLIC:
             if rules.limit:
                 self._limit_route(now)
@@ -369,7 +369,7 @@ class Exchange:
         if self.upgrading:
             extra += b"connection: upgrade\r\nupgrade: " + fields.upgrade + b"\r\n"
         head = b"%s%s%s%sx-request-id: %s\r\n\r\n%s" % (start, host, kept, extra, self.request_id, self._payload)
-        self.client.deadline = min(now + target.upstream.timeout, self._stop)
+        self.client.deadline = min(now + target.upstream.timeout, self.stop)
         connection.transport.write(head)
         if fields.has_body and self.sink == FORWARD:
             self.client.read_body()
@@ -388,7 +388,8 @@ class Exchange:
                 pieces.append(b"0\r\n\r\n")
         if pieces:
             connection.transport.writelines(pieces)
-        self.client.deadline = min(self.worker.now + self.target.upstream.timeout, self._stop)
+        if done:
+            self.client.deadline = min(self.worker.now + self.target.upstream.timeout, self.stop)
 
     # -- respond
 
@@ -426,9 +427,16 @@ class Exchange:
         try:
             run(self.target.rules.filters, False, response)
             start = response_start(response)
+        except Refuse as refusal:
+            self.drop_backend()
+            self._refused(refusal)
+            return
         except PluginFailed as defect:
             self._plugin_failed(defect)
             return
+        self.status = response.status
+        if head.length >= 0 and self.status not in (204, 304):
+            start += b"content-length: %d\r\n" % head.length
         self.start_response(start, head.length < 0)
 
     def start_response(self, start: bytes, unknown: bool) -> None:
@@ -454,7 +462,7 @@ class Exchange:
             self._hold(data)
             return
         self.sent += len(data)
-        self.client.deadline = min(self.worker.now + self.target.upstream.timeout, self._stop)
+        self.client.deadline = min(self.worker.now + self.target.upstream.timeout, self.stop)
         if self._chunked_out:
             self.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
         else:
@@ -493,6 +501,10 @@ class Exchange:
             replace_body(response, replaced)
         try:
             pending = run(rules.filters, rules.async_filters, response)
+        except Refuse as refusal:
+            self._response = None
+            self._refused(refusal)
+            return
         except PluginFailed as defect:
             self._plugin_failed(defect)
             return
@@ -538,6 +550,12 @@ class Exchange:
         if waiting:
             connection.transport.write(waiting)
         self.client.deadline = self.worker.now + self.worker.settings.tunnel_timeout * 1000
+
+    def tunnel_ended(self, connection: BackendConnection) -> None:
+        """The backend has closed the tunnel: what it sent is still delivered."""
+        self.backend = None
+        connection.backend.active -= 1
+        self.client.close_tunnel()
 
     def tunnel_data(self, data: bytes) -> None:
         """From the backend, through the tunnel."""
@@ -626,7 +644,7 @@ class Exchange:
         `give_up` calls the callback off.
         """
         self._waiting, self._late = give_up, late
-        self.client.deadline = min(until, self._stop)
+        self.client.deadline = min(until, self.stop)
 
     def waits_for(self, ticket: int) -> bool:
         """Whether the callback that was given this ticket is still expected; then the wait is over."""

@@ -19,7 +19,8 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 OURS = frozenset(
     (b"authorization", b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
-     b"x-forwarded-port", b"x-real-ip", b"x-request-id", b"x-client-id", b"x-user-id", b"x-scope")
+     b"x-forwarded-port", b"x-real-ip", b"x-original-url", b"x-rewrite-url", b"proxy", b"x-request-id", b"x-client-id",
+     b"x-user-id", b"x-scope")
 )  # fmt: skip
 UNTOUCHABLE = frozenset((b"authorization", b"cookie", b"content-type", b"host", b"cache-control"))
 """What a Connection field may not name away."""
@@ -80,10 +81,14 @@ class RequestFields:
         return b"content-length: %d\r\n" % self.length if self.length >= 0 else b""
 
     def _upgrade(self, fields: Fields, options: list[bytes]) -> bytes:
-        """The protocol asked for, if this is a request to upgrade that can be one (RFC 9110 section 7.8)."""
+        """`websocket`, if that is asked for and can be (RFC 9110 section 7.8).
+
+        Nothing else is passed on: behind `h2c` the backend would take requests that no route has seen.
+        """
         if b"upgrade" not in options or self.has_body or not self.minor:
             return b""
-        return b", ".join(value for name, value in fields if name == b"upgrade")
+        asked = tokens(fields, b"upgrade")
+        return b"websocket" if b"websocket" in asked else b""
 
     def _expect(self, fields: Fields) -> bool:
         expected = tokens(fields, b"expect")

@@ -4,14 +4,14 @@ A route stays msgpack until a request first needs it; then it becomes a Target. 
 remembered (bounded), so that a repeated one costs a dictionary look-up.
 """
 
-import re
 from ipaddress import ip_network
 
 import msgspec
 
+from ostiary.core.backend_path import BackendPath
 from ostiary.core.http1 import BadMessage, RequestLine, parse_request_line
 from ostiary.core.path import canonical, query_ok
-from ostiary.core.snapshot import Policy, Route, Snapshot
+from ostiary.core.snapshot import Policy, Route, Snapshot, Variable
 from ostiary.core.table import Table
 from ostiary.gateway.accounting import Accounts, Stat
 from ostiary.gateway.answers import Answers
@@ -26,7 +26,6 @@ LONGEST_LINE = 256
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 _NEVER = frozenset((b"TRACE", b"CONNECT"))
 _ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _decode_route = msgspec.msgpack.Decoder(Route).decode
 
 PUBLIC, ANY_TOKEN, USER_TOKEN, NO_TOKEN = range(4)
@@ -66,25 +65,24 @@ class Rules:
 class Target:
     """A route, built."""
 
-    __slots__ = ("_parts", "compat", "name", "rules", "stat", "upstream")
+    __slots__ = ("name", "path", "rules", "stat", "upstream")
 
     def __init__(self, route: Route, upstream: Upstream, rules: Rules, stat: Stat) -> None:
         self.name = route.name
         self.upstream = upstream
         self.rules = rules
         self.stat = stat
-        self._parts = _NAME.split(route.to)
+        self.path = BackendPath(route.to, [piece.name for piece in route.pieces if isinstance(piece, Variable)])
 
-    def backend_path(self, captures: dict[str, bytes]) -> bytes:
-        """The backend path with what was captured; names that nothing captured stay for an action to fill."""
-        parts = self._parts
-        if len(parts) == 1:
-            return parts[0].encode("ascii")
-        filled = [
-            part.encode("ascii") if at % 2 == 0 else captures.get(part, b"{%s}" % part.encode("ascii"))
-            for at, part in enumerate(parts)
-        ]
-        return b"".join(filled)
+
+class Lazy:
+    """A route with variables before (and after) it is first needed."""
+
+    __slots__ = ("route", "target")
+
+    def __init__(self, route: msgspec.Raw) -> None:
+        self.route = route
+        self.target: Target | None = None
 
 
 class Match:
@@ -137,7 +135,7 @@ class Generation:
     ) -> None:
         """Raises ValueError or OSError for what cannot be built here (a plug-in, a certificate)."""
         self.snapshot = snapshot
-        self.table: Table[Target | msgspec.Raw] = Table()
+        self.table: Table[Lazy | Target | msgspec.Raw] = Table()
         self.answers = Answers(snapshot.gateway.errors)
         self.trusted = tuple(ip_network(text) for text in snapshot.gateway.trusted_proxies)
         self.taken = 0
@@ -151,7 +149,7 @@ class Generation:
         """Some more of the routes."""
         self.table.take(routes.exact)
         for pattern in routes.patterns:
-            self.table.add(pattern.method, pattern.pieces, pattern.order, pattern.route)
+            self.table.add(pattern.method, pattern.pieces, pattern.order, Lazy(pattern.route))
         self.taken += len(routes.exact) + len(routes.patterns)
 
     def resolve(self, line: bytes) -> Match:
@@ -176,9 +174,12 @@ class Generation:
         if found is None:
             return self._unknown(line, path)
         target, captures = found
-        to, own_mark, own = target.backend_path(captures).partition(b"?")
+        filled = target.path.fill(captures)
+        if filled is None:
+            raise BadMessage(400, "path is ambiguous or malformed")
+        to, own = filled
         query = b"&".join(part for part in (query, own) if part)
-        return Match(line, target, target.stat, to + b"?" + query if query or own_mark else to)
+        return Match(line, target, target.stat, to + b"?" + query if query else to)
 
     def _find(self, method: bytes, path: bytes) -> tuple[Target, dict[str, bytes]] | None:
         for name in (method, b"*"):
@@ -198,9 +199,12 @@ class Generation:
                 return instead
         return None
 
-    def _target(self, value: Target | msgspec.Raw) -> Target:
+    def _target(self, value: "Lazy | Target | msgspec.Raw") -> Target:
         if isinstance(value, Target):
             return value
+        if isinstance(value, Lazy):
+            value.target = value.target or self._target(value.route)
+            return value.target
         route = _decode_route(value)
         stat = self._accounts.stat(route.name)
         return Target(route, self._upstreams[route.upstream], self._rules[route.policy], stat)

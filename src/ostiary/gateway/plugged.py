@@ -1,6 +1,7 @@
 """Running plug-ins on an exchange: what they are given, and what becomes of what they changed."""
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ostiary.gateway.upstream import ResponseHead
 if TYPE_CHECKING:
     from ostiary.gateway.exchange import Exchange
 
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}")
 FRAMING = frozenset(
     ("content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "host")
 )
@@ -47,7 +49,7 @@ def rewritten(request: Request, fields: RequestFields, collected: bool) -> tuple
     path = request.path.encode("utf-8", "replace")
     if not path.startswith(b"/") or any(byte <= 32 or byte >= 127 for byte in path):
         raise PluginFailed("an action made a path that cannot be sent")
-    if not request.method.isalpha():
+    if not _METHOD.fullmatch(request.method):
         raise PluginFailed("an action made a method that cannot be sent")
     if b"{" in path.partition(b"?")[0]:
         raise PluginFailed("the backend path has a name that nothing filled in")

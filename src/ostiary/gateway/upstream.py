@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, cast
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, framing, parse_fields, parse_status_line, tokens
 from ostiary.core.snapshot import Upstream as Definition
-from ostiary.gateway.tls import client_context
 
 if TYPE_CHECKING:
     from ostiary.gateway.exchange import Exchange
 
 MAX_HEAD = 65_536
-MOST_HEADS = 256
+MOST_HEADS, LONGEST_HEAD = 256, 2048
 """Response heads that an upstream remembers parsed: on most backends they repeat, but for the date."""
+MOST_INTERIM = 16
+"""1xx responses in front of one final response."""
 
 HEAD, BODY, CHUNKS, UNTIL_CLOSE, TUNNEL = range(5)
 
@@ -50,7 +51,7 @@ class ResponseHead:
         self.close = b"close" in options or (not minor and b"keep-alive" not in options)
         self.upgrade = b"".join(b"%s: %s\r\n" % field for field in fields if field[0] == b"upgrade")
         self.event_stream = any(n == b"content-type" and v.lower().startswith(b"text/event-stream") for n, v in fields)
-        drop = HOP_BY_HOP.union(options)
+        drop = HOP_BY_HOP.union(options) | {b"x-request-id"}
         if self.status == 204 or self.status < 200:
             drop |= {b"content-length"}
         kept = [b"%s: %s\r\n" % field for field in fields if field[0] not in drop]
@@ -66,6 +67,7 @@ class BackendConnection(asyncio.Protocol):
         "_paused",
         "backend",
         "exchange",
+        "interim",
         "left",
         "phase",
         "since",
@@ -81,6 +83,7 @@ class BackendConnection(asyncio.Protocol):
         self.phase = HEAD
         self.left = 0
         self.used = False
+        self.interim = 0
         self.started = False
         self.since = 0
         self._buffer = b""
@@ -117,10 +120,11 @@ class BackendConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
         end = data.find(b"\r\n\r\n")
+        if len(data) > MAX_HEAD and not 0 <= end <= MAX_HEAD:
+            exchange.backend_failed(self, "response head too large")
+            return
         if end < 0:
             self._buffer = data
-            if len(data) > MAX_HEAD:
-                exchange.backend_failed(self, "response head too large")
             return
         self._buffer = b""
         upstream = self.backend.upstream
@@ -136,6 +140,7 @@ class BackendConnection(asyncio.Protocol):
         if head.status < 200:
             self._interim(exchange, head, body)
             return
+        self.interim = 0
         if head.length >= 0 and len(body) == head.length and not head.close and exchange.simple:
             exchange.whole_response(self, head, body)
             return
@@ -149,6 +154,10 @@ class BackendConnection(asyncio.Protocol):
                 exchange.tunnel(self, head, rest)
             else:
                 exchange.backend_failed(self, "backend switched protocols unasked")
+            return
+        self.interim += 1
+        if self.interim > MOST_INTERIM:
+            exchange.backend_failed(self, "too many interim responses")
             return
         if head.status != 100:
             exchange.interim_response(head)
@@ -186,7 +195,8 @@ class BackendConnection(asyncio.Protocol):
             self.spoiled = True
         if data:
             exchange.response_data(data)
-        exchange.response_end(self)
+        if self.exchange is exchange:
+            exchange.response_end(self)
 
     def _decode(self, exchange: "Exchange", data: bytes) -> None:
         chunks = self._chunks
@@ -197,6 +207,8 @@ class BackendConnection(asyncio.Protocol):
             return
         for piece in pieces:
             exchange.response_data(piece)
+            if self.exchange is not exchange:
+                return
         if chunks.done and self.exchange is exchange:
             if chunks.rest:
                 self.spoiled = True
@@ -214,6 +226,8 @@ class BackendConnection(asyncio.Protocol):
             return
         if self.phase == UNTIL_CLOSE and reason is None:
             exchange.response_end(self)
+        elif self.phase == TUNNEL:
+            exchange.tunnel_ended(self)
         else:
             exchange.backend_lost(self)
 
@@ -245,9 +259,12 @@ class BackendConnection(asyncio.Protocol):
             self.resume()
 
     def close(self) -> None:
-        """End the connection; nothing of it is used again."""
+        """End the connection; nothing of it is used again. What a tunnel still has to send is sent."""
         self.exchange = None
-        self.transport.abort()
+        if self.phase == TUNNEL:
+            self.transport.close()
+        else:
+            self.transport.abort()
 
 
 class Backend:
@@ -293,9 +310,10 @@ class Backend:
             connection = await self._reach()
         except OSError as problem:
             self.connections -= 1
-            self.active -= 1
-            self.fail(monotonic_ns())
-            exchange.unreachable(self, ticket, isinstance(problem, TimeoutError))
+            self._failed(exchange, ticket, isinstance(problem, TimeoutError))
+            return
+        if connection.transport.is_closing():
+            self._failed(exchange, ticket, False)
             return
         self.down_until = 0
         self.upstream.counters[f"upstream.{self.upstream.definition.name}.connects"] += 1
@@ -303,6 +321,17 @@ class Backend:
         if not exchange.connected(connection, ticket):
             connection.exchange = None
             self.release(connection)
+
+    def _failed(self, exchange: "Exchange", ticket: int, timed_out: bool) -> None:
+        """There is no connection for `exchange` (its place is free for the next who waits)."""
+        self.active -= 1
+        self.fail(monotonic_ns())
+        exchange.unreachable(self, ticket, timed_out)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting and self.connections < self.upstream.definition.max_connections:
+            self._connect(self._waiting.popleft())
 
     async def _reach(self) -> BackendConnection:
         """A new connection. OSError (TimeoutError among them) when there is none within the connect timeout."""
@@ -359,8 +388,7 @@ class Backend:
         self.connections -= 1
         if connection in self.idle:
             self.idle.remove(connection)
-        if self._waiting and self.connections < self.upstream.definition.max_connections:
-            self._connect(self._waiting.popleft())
+        self._wake()
 
     def close_idle(self, now: int, most: int) -> None:
         """Close connections that this look (or an earlier one) finds unused for `most` nanoseconds."""
@@ -392,7 +420,7 @@ class Upstream:
         self.counters = counters
         self.backends = [Backend(self, address) for address in definition.backends]
         self.only = self.backends[0] if len(self.backends) == 1 else None
-        self.context: ssl.SSLContext | None = client_context(definition.tls) if definition.tls else None
+        self.context: ssl.SSLContext | None = None
         self.heads: dict[bytes, ResponseHead] = {}
         self.timeout = definition.timeout * 1000
         self.retired = False
@@ -404,7 +432,8 @@ class Upstream:
         head = ResponseHead(raw)
         if len(self.heads) >= MOST_HEADS:
             self.heads.clear()
-        self.heads[raw] = head
+        if len(raw) <= LONGEST_HEAD:
+            self.heads[raw] = head
         return head
 
     def choose(self, now: int, tried: set[Backend] | None = None) -> Backend | None:

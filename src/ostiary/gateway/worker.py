@@ -21,10 +21,10 @@ from ostiary.gateway.admissions import Admissions
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
-from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.exchange import NEVER, Exchange
 from ostiary.gateway.generation import Generation, Match
 from ostiary.gateway.plugins import Plugins
-from ostiary.gateway.tls import server_context
+from ostiary.gateway.tls import client_context, server_context
 from ostiary.gateway.upstream import Upstream
 from ostiary.link.client import Control
 from ostiary.link.messages import Change, Grant, Report, Routes, Want
@@ -45,6 +45,7 @@ class Worker:
         self._building: Generation | None = None
         self._building_upstreams: dict[str, Upstream] = {}
         self._building_context: ssl.SSLContext | None = None
+        self._building_contexts: dict[str, ssl.SSLContext] = {}
         self._context: ssl.SSLContext | None = None
         self._listening: ssl.SSLContext | None = None
         self._open = False
@@ -100,6 +101,8 @@ class Worker:
         waiting = self._asking.get(digest, [])
         if exchange in waiting:
             waiting.remove(exchange)
+        if not waiting:
+            self._asking.pop(digest, None)
 
     def _send_questions(self) -> None:
         questions, self._questions = self._questions, []
@@ -126,17 +129,19 @@ class Worker:
 
     def arrived(self, client: Client) -> str:
         """A client has connected; gives why it cannot stay, or ""."""
-        self.clients.add(client)
         address = client.peer.address
-        self._addresses[address] += 1
-        if len(self.clients) > self.settings.max_connections:
+        if len(self.clients) >= self.settings.max_connections:
             return "too many connections"
-        if self._addresses[address] > self.settings.max_connections_per_address:
+        if self._addresses[address] >= self.settings.max_connections_per_address:
             return "too many connections from one address"
+        self.clients.add(client)
+        self._addresses[address] += 1
         return ""
 
     def left(self, client: Client) -> None:
-        """A client has gone."""
+        """A client has gone (one that could not stay was never counted)."""
+        if client not in self.clients:
+            return
         self.clients.discard(client)
         self.streams.discard(client.exchange)
         address = client.peer.address
@@ -213,6 +218,7 @@ class Worker:
             else Upstream(each, counters)
             for each in snapshot.upstreams
         }
+        self._building_contexts = {each.name: client_context(each.tls) for each in snapshot.upstreams if each.tls}
         self._building_context = server_context(snapshot.gateway.tls) if snapshot.gateway.tls else None
         self._building = Generation(snapshot, plugins, self._building_upstreams, self.accounts)
 
@@ -241,6 +247,10 @@ class Worker:
         self._configure(building.snapshot.gateway)
         for upstream in retired:
             upstream.retire()
+        for upstream in self.upstreams.values():
+            upstream.context = self._building_contexts.get(upstream.definition.name)
+        for client in self.clients:
+            client.forget()
         gc.collect(0)
         gc.freeze()
         self._swapped.set()
@@ -318,12 +328,14 @@ class Worker:
             self._finished.set()
 
     async def _tick(self) -> None:
-        turn = 0
+        turn, loop = 0, asyncio.get_running_loop()
         while True:
             self.now = now = monotonic_ns()
             self.stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z"
             for client in [client for client in self.clients if client.deadline < now]:
-                client.expired()
+                # By way of the loop: a defect in one must not end the looking at all others.
+                client.deadline = NEVER
+                loop.call_soon(client.expired)
             turn += 1
             if turn % 5 == 0:
                 self.log.flush()
