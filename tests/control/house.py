@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from tests.store.template import fresh
 
 from ostiary.control.authority import Authority
 from ostiary.control.call import Call
@@ -14,7 +15,10 @@ from ostiary.control.control import Control
 from ostiary.control.login import Login
 from ostiary.control.passwords import Passwords
 from ostiary.control.registry import Registry
+from ostiary.control.reload import Reloader, Setting
+from ostiary.control.seal import Seal
 from ostiary.control.subjects import registry
+from ostiary.core.compile import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Report
@@ -57,6 +61,11 @@ class Entropy:
         return sha256(str(self.asked).encode()).digest()[:count]
 
 
+def unused() -> Catalogue:
+    """The catalogue of plug-ins that nothing asks for here."""
+    raise AssertionError
+
+
 class House:
     """Everything of one control, to be turned by hand."""
 
@@ -79,7 +88,7 @@ class House:
             audit=store.audit,
             changes=store.changes,
             workers=self.workers,
-            configuration=object(),
+            configuration=self.configuration(path.parent),
             authority=self.authority,
             login=self.login,
             passwords=self.passwords,
@@ -89,6 +98,13 @@ class House:
 
     def clock(self) -> int:
         return self.now
+
+    def configuration(self, directory: Path) -> Reloader:
+        """One that has not started: these tests are about everything else."""
+        seal = Seal(bytes(32), lambda count: bytes(count))
+        workers, revisions = self.workers, self.store.revisions
+        none = directory / "none.yaml"
+        return Reloader(Setting(none, {}, unused, "", revisions, workers, seal, self.clock, lambda built: None))
 
     async def run(self, name: str, params: Struct, principal: Principal = ADMIN, call: Call | None = None) -> Any:
         """Run an operation as `principal`, over the surface `test`."""
@@ -104,7 +120,7 @@ class House:
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[House]:
     """A house on a database file."""
-    store = await open_store(f"sqlite:///{path}")
+    store = await open_store(fresh(path))
     house = House(store, path)
     try:
         yield house
