@@ -16,7 +16,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
-import structlog
 import uvloop
 
 from ostiary.control.authority import Authority
@@ -48,7 +47,7 @@ from ostiary.gateway.worker import Worker
 from ostiary.link.client import Client
 from ostiary.link.server import Server
 from ostiary.node.child import until_told
-from ostiary.node.log import open_log, through
+from ostiary.node.log import open_log
 from ostiary.node.start import Start, recall
 from ostiary.store.store import Store, open_store
 from ostiary.supervisor import ADMIN, GATEWAY, LINK, PUBLIC, REPORT
@@ -105,12 +104,6 @@ class Room:
         self.start = start
         self.form = "json"
         open_log("control", lambda: self.form)
-        structlog.configure(
-            processors=[structlog.stdlib.filter_by_level, through],
-            logger_factory=structlog.stdlib.LoggerFactory(),
-            wrapper_class=structlog.stdlib.BoundLogger,
-            cache_logger_on_first_use=True,
-        )
         authority = Authority(
             store.tokens, lambda: self.control.rules, unix_microseconds, lambda: time.monotonic_ns() // 1000
         )

@@ -1,10 +1,10 @@
 """Log lines of a process, on standard error: one JSON object a line, or text for people.
 
-An event's text, then its pairs. What is logged with `logging` and with structlog (see `through`) comes out the same.
+An event's text, then its pairs: those of `extra={"pairs": {...}}`.
 """
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,9 +43,3 @@ def open_log(name: str, form: Callable[[], str]) -> None:
     handler.setFormatter(Lines(name, form))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("ostiary").setLevel(logging.INFO)
-
-
-def through(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A processor of structlog, the last one: the arguments with which `logging` writes this event."""
-    said = {"msg": event.pop("event"), "exc_info": event.pop("exc_info", None)}
-    return {**said, "extra": {"pairs": dict(event)}}
