@@ -1,0 +1,51 @@
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.dialects.house import House, build
+
+from ostiary.dialects.http import Listener
+
+
+class Served:
+    """A house that answers on a port, with its event loop in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = ""
+        self.house: House
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._end: asyncio.Event
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(20)
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._end = asyncio.Event()
+        self.house = await build(self.path)
+        listener = Listener(self.house.router)
+        sock = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        await listener.listen(sock)
+        self._ready.set()
+        await self._end.wait()
+        await listener.drain(1)
+        await self.house.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("served")) as served:
+        yield served

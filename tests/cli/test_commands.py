@@ -1,0 +1,137 @@
+"""The generated commands, from the shell's words to the server's answer and back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Served
+from tests.dialects.house import PASSWORD
+from typer.testing import CliRunner, Result
+
+from ostiary.cli import app
+from ostiary.control.subjects import registry
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(served: Served) -> Run:
+    """The command line as the owner, against the served house."""
+
+    def run(*words: str, password: str = PASSWORD, url: str = served.url, stdin: str = "") -> Result:
+        environment = {"OSTIARY_URL": url, "OSTIARY_PASSWORD": password}
+        return CliRunner().invoke(app, words, env=environment, input=stdin)
+
+    return run
+
+
+def test_every_operation_is_a_command(run: Run) -> None:
+    for operation in registry().operations.values():
+        subject, _, verb = operation.name.partition(".")
+        result = run(subject, verb.replace("_", "-"), "--help")
+        assert result.exit_code == 0, result.output
+        assert operation.summary.split()[0] in result.output
+
+
+def test_a_result_is_a_table_or_json(run: Run) -> None:
+    created = run("scopes", "create", "basic", "--cc-expires-in", "1800", "--pass-expires-in", "900", "--json")
+    assert created.exit_code == 0
+    scope = json.loads(created.stdout)
+    assert (scope["scope"], scope["cc_expires_in"], scope["refresh_expires_in"]) == ("basic", 1800, 900)
+    listed = run("scopes", "list")
+    header, _, row = listed.stdout.splitlines()[:3]
+    assert header.split()[:2] == ["scope", "description"]
+    assert row.split() == ["basic", "1800", "900", "900"]
+
+
+def test_flags_are_typed_by_the_parameters(run: Run) -> None:
+    run("scopes", "create", "typed", "--cc-expires-in", "1800", "--pass-expires-in", "900")
+    words = ["--name", "app", "--scope", "typed", "--redirect-uri", "https://a.example/"]
+    more = ["--application-details", "a=b=c", "--application-details", "d=", "--grant-types", "client_credentials"]
+    limit = ["--rate-limit", '{"requests": 5, "per_seconds": 60}']
+    made = json.loads(run("applications", "create", *words, *more, *limit, "--json").stdout)
+    client_id = made["client_id"]
+    updated = run("applications", "update", client_id, "--active")
+    assert updated.exit_code == 0
+    assert "in force: epoch" in updated.stderr
+    shown = json.loads(run("applications", "get", client_id, "--json").stdout)
+    assert shown["details"] == {"a": "b=c", "d": ""}
+    assert shown["rate_limit"] == {"requests": 5, "per_seconds": 60}
+    assert (shown["active"], shown["grant_types"]) == (True, ["client_credentials"])
+    assert json.loads(run("applications", "update", client_id, "--no-active", "--json").stdout)["active"] is False
+    assert [each["client_id"] for each in json.loads(run("applications", "list", "--no-active", "--json").stdout)] == [
+        client_id
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["scopes", "create", "x", "--cc-expires-in", "many", "--pass-expires-in", "1"], "--cc-expires-in"),
+        (["scopes", "get"], "SCOPE"),
+        (["applications", "update", "ab", "--application-details", "novalue"], "NAME=VALUE"),
+        (["applications", "update", "ab", "--rate-limit", "{"], "JSON"),
+        (["scopes", "list", "--password-file", "/nowhere/at/all"], "password file"),
+        (["scopes", "fly"], "fly"),
+    ],
+)
+def test_words_that_make_no_sense_are_2(run: Run, words: list[str], said: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_refusal_is_1_and_says_code_and_mistakes(run: Run) -> None:
+    result = run("scopes", "get", "nosuch")
+    assert result.exit_code == 1
+    assert result.stderr == "There is no such scope (scope.unknown)\n"
+    assert result.stdout == ""
+    wrong = run("scopes", "list", "--limit", "0")
+    assert wrong.exit_code == 1
+    assert "$.limit: Expected `int` >= 1" in wrong.stderr
+
+
+def test_a_wrong_password_is_1(run: Run) -> None:
+    result = run("scopes", "list", password="wrong")
+    assert (result.exit_code, result.stderr) == (1, "Wrong name or password (login.refused)\n")
+
+
+def test_a_server_that_is_not_there_is_3(run: Run) -> None:
+    result = run("scopes", "list", url="http://127.0.0.1:1")
+    assert result.exit_code == 3
+    assert "cannot reach http://127.0.0.1:1" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://a/", "http://127.0.0.1:99999"])
+def test_a_url_that_is_none_is_3(run: Run, url: str) -> None:
+    assert run("scopes", "list", url=url).exit_code == 3
+
+
+def test_the_password_may_come_from_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    assert run("scopes", "list", "--password-file", str(file), password="wrong").exit_code == 0
+
+
+def test_a_secret_need_not_stand_in_the_process_list(run: Run) -> None:
+    result = run("tokens", "check", "-", "--json", stdin="sometoken\n")
+    assert json.loads(result.stdout)["active"] is False
+
+
+def test_the_user_whose_tokens_are_meant_is_not_the_one_who_asks(run: Run) -> None:
+    assert run("tokens", "list", "--user", "bob", "--login", "admin").exit_code == 0
+    revoked = run("tokens", "revoke-subject", "bob", "--json")
+    assert json.loads(revoked.stdout) == {"revoked": False, "tokens": 0}
+
+
+def test_what_others_wrote_steers_no_terminal(run: Run) -> None:
+    run("scopes", "create", "evil", "--cc-expires-in", "1", "--pass-expires-in", "1", "--description", "\x1b[2J[red]x")
+    result = run("scopes", "get", "evil")
+    assert "\N{REPLACEMENT CHARACTER}[2J[red]x" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_an_empty_list_says_so(run: Run) -> None:
+    assert run("tokens", "list").stdout == "nothing\n"
+    assert json.loads(run("tokens", "list", "--json").stdout) == []
