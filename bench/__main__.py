@@ -14,9 +14,9 @@ from typing import cast
 
 from bench.machine import cores, shape
 from bench.peers import versions
-from bench.process import Failed
+from bench.process import Failed, on_core
 from bench.report import Outcome, document, failed, lines, today
-from bench.scale import FULL, QUICK, Scale
+from bench.scale import FULL, QUICK
 from bench.stage import Stage, say
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -29,8 +29,9 @@ def main(names: list[str], quick: bool) -> int:
     if unknown := sorted(set(names) - set(FULL.parts)):
         say(f"no such part: {', '.join(unknown)}; there are {', '.join(FULL.parts)}")
         return 2
-    with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as directory:
-        outcomes = [measured(name, scale, Path(directory)) for name in names or scale.parts]
+    ours = cores()
+    with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as directory, on_core(ours.load):
+        outcomes = [measured(name, Stage(scale, ours, Path(directory, name))) for name in names or scale.parts]
     if not names and not quick:
         RESULTS.write_text(document(outcomes, about()))
         say("written: bench/RESULTS.md")
@@ -38,14 +39,13 @@ def main(names: list[str], quick: bool) -> int:
     return int(any(not outcome.columns for outcome in outcomes))
 
 
-def measured(name: str, scale: Scale, directory: Path) -> Outcome:
+def measured(name: str, stage: Stage) -> Outcome:
     """One part, in a directory of its own; a part that breaks down does not take the others with it."""
-    home = directory / name
-    home.mkdir()
+    stage.directory.mkdir()
     began = time.monotonic()
     say(f"{name}...")
     try:
-        outcome = cast(Outcome, import_module(f"bench.parts.{name}").measure(Stage(scale, cores(), home)))
+        outcome = cast(Outcome, import_module(f"bench.parts.{name}").measure(stage))
     except (Failed, OSError, subprocess.SubprocessError) as problem:
         say(f"  failed: {problem}")
         return failed(name, str(problem))

@@ -30,12 +30,21 @@ def _variable(number: int, generation: int) -> Settings:
     return {"match": match, "to": f"/g{generation}/items/{number}/{{id}}", "upstream": UPSTREAM}
 
 
-def exact_paths(count: int) -> list[tuple[str, str]]:
+Paths = list[tuple[str, str]]
+
+
+def distinct(paths: Paths, count: int) -> Paths:
+    """`count` request targets over these paths, no two the same: a query tells them apart."""
+    turns = (paths[number % len(paths)] for number in range(count))
+    return [(f"{path}?n={number}", f"{text}?n={number}") for number, (path, text) in enumerate(turns)]
+
+
+def exact_paths(count: int) -> Paths:
     """Public path of each exact route, and what follows /gN in its backend path."""
     return [(f"/v1.0/services/s{number}/status", f"/exact/{number}") for number in range(0, count, 2)]
 
 
-def variable_paths(count: int) -> list[tuple[str, str]]:
+def variable_paths(count: int) -> Paths:
     """The same of the routes with variables."""
     numbers = range(1, count, 2)
     return [(f"/v1.0/services/s{number}/items/{number % 977}", f"/items/{number}/{number % 977}") for number in numbers]

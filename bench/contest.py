@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from bench.measure import cpu_seconds, median_ratio
 from bench.peers import Running
-from bench.stage import Stage, say
+from bench.stage import Stage, job, say
+
+WARM_UP = 0.3
+"""Seconds."""
 
 
 class Sample(NamedTuple):
@@ -45,12 +48,12 @@ def sample(stage: Stage, program: Running, seconds: float) -> Sample:
     return Sample((cpu_seconds(program.process.pid) - before) / done.requests * 1e6, done.rate)
 
 
-def contest(stage: Stage, programs: list[Running]) -> Scores:
-    """All rounds, every other one in reverse order; a warm-up of a second each first."""
+def contest(stage: Stage, programs: list[Running], rounds: int) -> Scores:
+    """All rounds, every other one in reverse order; each program is warmed up first."""
     for program in programs:
-        stage.saturate(program, 1)
+        stage.load(job(program, WARM_UP, 32)).result()
     samples: dict[str, list[Sample]] = {program.name: [] for program in programs}
-    for number in range(stage.scale.rounds):
+    for number in range(rounds):
         for program in programs if number % 2 == 0 else reversed(programs):
             turn = sample(stage, program, stage.scale.seconds)
             samples[program.name].append(turn)

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 clock = time.monotonic
+BEGUN = "begun"
 PATIENCE = 10.0
 """Seconds that answers may take after the last request; what has not come by then has failed."""
 
@@ -38,6 +39,8 @@ class Job(Struct):
     """Asked for in turn."""
     expect: list[str] = []
     """What an echo backend answers to each: /gN and this text. N is recorded. Empty: bodies are not looked at."""
+    most: int = 1 << 62
+    """Requests to send in a closed loop, if the time does not end before."""
 
 
 class Result(Struct):
@@ -97,6 +100,7 @@ class Generator:
         self.requests = [f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode() for path in job.paths]
         self.expect = [text.encode() for text in job.expect]
         self.next = 0
+        self.left = job.most
         self.poll = select.epoll()
         self.connections: dict[int, Connection] = {}
         self.free: deque[Connection] = deque()
@@ -116,9 +120,10 @@ class Generator:
         self.free.append(connection)
 
     def run(self) -> Result:
-        """Send until the end of the job, then wait for what is under way."""
+        """Send until the end of the job, then wait for what is under way. Says so when it begins."""
         for _ in range(self.job.connections):
             self.connect()
+        print(BEGUN, flush=True)
         began = clock()
         if self.job.seconds:
             self.until = began + self.job.seconds
@@ -149,8 +154,9 @@ class Generator:
                 select.select([self.poll], [], [], max(0.0, due - clock()))
 
     def _closed_loop(self) -> None:
-        while (now := clock()) < self.until:
-            while self.free:
+        while self.left and (now := clock()) < self.until:
+            while self.free and self.left:
+                self.left -= 1
                 self._send(self.free.popleft(), now)
             self._receive(0.1)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.generator import Job, Result
+from bench.generator import BEGUN, Job, Result
 from bench.process import Failed, Process, on_core
 
 TOKEN = "tok123"  # what the peers' configurations know
@@ -30,7 +30,7 @@ class Saturation(NamedTuple):
 
 
 class Load:
-    """A running generator."""
+    """A running generator: from the first line on it sends."""
 
     def __init__(self, job: Job, core: int, directory: Path) -> None:
         number = next(_numbers)
@@ -38,6 +38,7 @@ class Load:
         asked.write_bytes(msgspec.json.encode(job))
         words = [sys.executable, "-m", "bench.generator", str(asked), str(self._result)]
         self._process = Process(words, core, directory / f"load{number}.log")
+        self._process.wait_until(lambda: BEGUN in self._process.last_words(), "the load generator")
 
     def stop(self) -> Result:
         """Have it send no more; its result."""

@@ -1,6 +1,7 @@
 """Ostiary as it is shipped: `ostiary serve --config FILE`, seeded and steered over its own HTTP surfaces."""
 
 import http.client
+import itertools
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from bench.process import Failed, Process
 COMMAND = os.environ.get("OSTIARY") or str(Path(sys.executable).with_name("ostiary"))
 """What is measured: the command beside this Python, or the one that OSTIARY names (another build to compare)."""
 SCOPE = "basic"
+_drafts = itertools.count()
 Settings = dict[str, Any]
 
 
@@ -37,7 +39,7 @@ class Ostiary:
         }
         if routes is not None:
             base["include"] = ["routes.json"]
-            self.write_routes(routes)
+            self.take(self.draft(routes))
         self.configuration.write_text(json.dumps({**base, **settings}))  # JSON is YAML
         words = [COMMAND, "serve", "--config", str(self.configuration)]
         self.process = Process(words, core, self.home / "output.log", {"OSTIARY_LOG_FORMAT": "json"})
@@ -56,10 +58,14 @@ class Ostiary:
             raise Failed(f"{len(found)} workers where one was expected")
         return found[0]
 
-    def write_routes(self, routes: list[Settings]) -> None:
-        """Replace the included file of routes, whole."""
-        draft = self.home / "routes.draft"
+    def draft(self, routes: list[Settings]) -> Path:
+        """A file of routes that `take` can make the included one."""
+        draft = self.home / f"draft{next(_drafts)}"
         draft.write_text(json.dumps({"routes": routes}))
+        return draft
+
+    def take(self, draft: Path) -> None:
+        """Replace the included file of routes, whole."""
         draft.rename(self.home / "routes.json")
 
     def write_routes_as_yaml(self, routes: list[Settings]) -> None:

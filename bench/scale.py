@@ -12,8 +12,12 @@ class Scale(NamedTuple):
     rounds: int
     """Programs take turns this many times."""
     seconds: int
-    """Of load, a program and round."""
+    """Of load, a program and round; whole, as wrk counts."""
+    turn_seconds: float
+    """The same where our own generator is the load."""
     latency_seconds: float
+    quiet_seconds: float
+    """Of load before the first reload, whose latency is the quiet one."""
     routes: int
     """Of the large configuration."""
     large_reloads: int
@@ -32,7 +36,9 @@ FULL = Scale(
     quick=False,
     rounds=5,
     seconds=4,
+    turn_seconds=4,
     latency_seconds=6,
+    quiet_seconds=5,
     routes=100_000,
     large_reloads=3,
     reloads=50,
@@ -43,9 +49,11 @@ FULL = Scale(
 )
 QUICK = Scale(
     quick=True,
-    rounds=3,
+    rounds=2,
     seconds=1,
+    turn_seconds=0.7,
     latency_seconds=1.2,
+    quiet_seconds=1.5,
     routes=20_000,
     large_reloads=1,
     reloads=5,

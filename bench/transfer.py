@@ -8,7 +8,7 @@ from bench.backend import PIECE, STALL
 from bench.generator import content_length
 from bench.process import Failed
 
-STALLED = 1.0
+STALLED = 0.5
 """Seconds in which the receiver reads nothing, so that whatever is buffered on the way is buffered."""
 
 

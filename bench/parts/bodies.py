@@ -7,7 +7,6 @@ from statistics import median
 from bench.measure import forget_peak, resident, resident_peak
 from bench.ostiary import Settings
 from bench.peers import NGINX, NGINX_BULK, Running
-from bench.process import on_core
 from bench.report import Figure, Outcome
 from bench.stage import Stage, say
 from bench.transfer import STALLED, Transfer, download, upload
@@ -48,7 +47,6 @@ def measure(stage: Stage) -> Outcome:
     figures, table = [], []
     size = stage.scale.body
     with (
-        on_core(stage.cores.load),
         stage.backend("bulk") as backend,
         stage.ostiary("ostiary", settings(backend)) as ostiary,
         stage.peers([NGINX_BULK], backend) as (peers, absent),

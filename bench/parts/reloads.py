@@ -6,6 +6,7 @@ cannot be served by what it brings.
 """
 
 from bisect import bisect_right
+from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 from typing import NamedTuple
@@ -13,9 +14,9 @@ from typing import NamedTuple
 from bench.catalogue import exact_paths, routes, settings, variable_paths
 from bench.generator import Row, rows
 from bench.load import saturate
+from bench.matching import asked
 from bench.measure import percentile
 from bench.ostiary import Ostiary
-from bench.parts.routes import asked
 from bench.report import Figure, Outcome
 from bench.stage import Stage, say
 
@@ -37,17 +38,17 @@ def stale_or_early(every: list[Row], spans: list[Span]) -> int:
     )
 
 
-def reload_often(stage: Stage, gateway: Ostiary) -> list[Span]:
+def reload_often(gateway: Ostiary, drafts: list[Path]) -> list[Span]:
     """All reloads, a tenth of a second apart."""
     spans = []
-    for generation in range(1, stage.scale.reloads + 1):
-        gateway.write_routes(routes(stage.scale.changing, generation))
-        sleep(0.1)
+    for draft in drafts:
+        gateway.take(draft)
         began = monotonic()
         gateway.reload()
         spans.append(Span(began, monotonic()))
-        if generation % 10 == 0:
-            say(f"  {generation} reloads")
+        if len(spans) % 10 == 0:
+            say(f"  {len(spans)} reloads")
+        sleep(0.1)
     return spans
 
 
@@ -63,9 +64,10 @@ def measure(stage: Stage) -> Outcome:
         saturate(job, stage.cores.load, stage.directory)
         job.rate = saturate(job, stage.cores.load, stage.directory).rate / 2
         job.seconds = 0
+        drafts = [gateway.draft(routes(count, number + 1)) for number in range(stage.scale.reloads)]
         load = stage.load(job)
-        sleep(2)
-        spans = reload_often(stage, gateway)
+        sleep(stage.scale.quiet_seconds)
+        spans = reload_often(gateway, drafts)
         sleep(0.5)
         result = load.stop()
     every = rows(result)

@@ -1,6 +1,7 @@
 """How long a revocation takes until it is confirmed, under load; and that it then holds."""
 
 import http.client
+from time import sleep
 
 from bench.load import PATH
 from bench.measure import percentile
@@ -11,6 +12,8 @@ from bench.report import Figure, Outcome
 from bench.stage import Stage, job
 
 CONNECTIONS = 32
+PAUSE = 0.02
+"""Seconds between two revocations, so that they meet the load in different moments."""
 
 
 def status(connection: http.client.HTTPConnection, token: str) -> int:
@@ -31,6 +34,7 @@ def revoked(gateway: Ostiary, tokens: list[str]) -> list[float]:
         seconds.append(gateway.revoke(token))
         if (after := status(connection, token)) != 401:
             raise Failed(f"a token was answered {after} after it was revoked")
+        sleep(PAUSE)
     connection.close()
     return seconds
 
@@ -46,6 +50,7 @@ def measure(stage: Stage) -> Outcome:
         tokens = [ostiary.token(application) for _ in range(stage.scale.revokes)]
         rate = stage.saturate(program, 2).rate / 2
         load = stage.load(job(program, 0, CONNECTIONS, rate))
+        sleep(1)
         seconds = revoked(ostiary, tokens)
         result = load.stop()
     if result.failures:

@@ -1,31 +1,26 @@
-"""A large configuration: what a match costs, what a route weighs in a worker, and a reload under steady load."""
+"""A large configuration: what a match costs, what a route weighs in a worker, and a reload under steady load.
 
-import random
-from collections.abc import Sequence
+The match is measured with the same number of different request lines on both sides, more than a worker remembers, so
+that the number of routes is all that differs. Beside it the plain experience: every route asked for in turn, where a
+worker remembers the few lines of the small configuration and cannot remember those of the large one.
+"""
+
 from statistics import median
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from bench.catalogue import exact_paths, routes, settings, variable_paths
-from bench.generator import Job, Result, rows
-from bench.load import HEADERS, Load, saturate
-from bench.measure import cpu_seconds, median_ratio, own_memory, percentile, settled
+from bench.catalogue import Paths, distinct, exact_paths, routes, settings, variable_paths
+from bench.generator import Result, rows
+from bench.load import Load, saturate
+from bench.matching import Costs, Traffic, asked, costs
+from bench.measure import own_memory, percentile, settled
 from bench.ostiary import Ostiary
+from bench.process import Failed
 from bench.report import Figure, Outcome
 from bench.stage import Stage, say
 
 FEW = 10
-CONNECTIONS = 32
-QUIET = 3.0
-"""Seconds of load before the first reload, whose latency is the quiet one."""
-Paths = Sequence[tuple[str, str]]
-
-
-class Costs(NamedTuple):
-    """CPU microseconds a request, a turn each."""
-
-    few: list[float]
-    many: list[float]
+KINDS = {"exact": exact_paths, "variable": variable_paths}
 
 
 class Memory(NamedTuple):
@@ -37,76 +32,63 @@ class Memory(NamedTuple):
 
 
 class Reloads(NamedTuple):
-    """Seconds of each reload, and what the load saw."""
+    """Seconds of each reload, and what the load saw; p99 in microseconds."""
 
     seconds: list[float]
+    rate: float
     quiet: float
-    """p99 in microseconds before."""
+    """Before."""
     during: float
-    """p99 in microseconds of the requests that were due while a reload ran."""
+    """Of the requests that were due while a reload ran."""
     failures: int
-    wrong: int
-
-
-def asked(gateway: Ostiary, paths: Paths, seconds: float, rate: float = 0) -> Job:
-    """Requests for these paths in an order without a pattern, each answer checked."""
-    mixed = random.Random(1).sample(paths, len(paths))
-    public, expected = [path for path, _ in mixed], [text for _, text in mixed]
-    return Job(gateway.gateway, CONNECTIONS, seconds, rate, HEADERS, public, expected)
-
-
-def turn(stage: Stage, gateway: Ostiary, paths: Paths) -> float:
-    """CPU microseconds a request for these paths."""
-    before = cpu_seconds(gateway.process.pid)
-    done = saturate(asked(gateway, paths, stage.scale.seconds), stage.cores.load, stage.directory)
-    return (cpu_seconds(gateway.process.pid) - before) / done.requests * 1e6
-
-
-def costs(stage: Stage, few: tuple[Ostiary, Paths], many: tuple[Ostiary, Paths]) -> Costs:
-    """Both configurations, taking turns."""
-    found = Costs([], [])
-    for number in range(stage.scale.rounds):
-        pairs = [(few, found.few), (many, found.many)]
-        for (gateway, paths), times in pairs if number % 2 == 0 else reversed(pairs):
-            times.append(turn(stage, gateway, paths))
-        say(f"  {found.few[-1]:.1f} us a request with few routes, {found.many[-1]:.1f} us with many")
-    return found
+    """Failed or wrongly routed."""
 
 
 def use_each(stage: Stage, gateway: Ostiary, paths: Paths) -> None:
-    """Ask for every path at least once."""
-    began = monotonic()
-    done = 0
-    while done < len(paths) and monotonic() < began + 60:
-        part = paths[done:]
-        done += saturate(asked(gateway, part, 2), stage.cores.load, stage.directory).requests
+    """Ask once for every path."""
+    job = asked(gateway, paths, 120)
+    job.most = len(paths)
+    if saturate(job, stage.cores.load, stage.directory).requests < len(paths):
+        raise Failed("not every route could be used in two minutes")
 
 
-def reloads(stage: Stage, gateway: Ostiary, paths: Paths, rate: float) -> Reloads:
+def matches(stage: Stage, small: Ostiary, large: Ostiary) -> dict[str, Costs]:
+    """The costs by kind of route; `... again`: every route in turn, whatever is remembered (in a full run)."""
+    many, found = stage.scale.routes, {}
+    for kind, paths in KINDS.items():
+        fresh = [distinct(paths(count), many // 2) for count in (FEW, many)]
+        found[kind] = costs(stage, Traffic(small, fresh[0]), Traffic(large, fresh[1]))
+        if not stage.scale.quick:
+            found[f"{kind} again"] = costs(stage, Traffic(small, paths(FEW)), Traffic(large, paths(many)))
+    return found
+
+
+def reloads(stage: Stage, gateway: Ostiary, paths: Paths) -> Reloads:
     """Reload under load, every route changed each time."""
+    drafts = [gateway.draft(routes(stage.scale.routes, number + 1)) for number in range(stage.scale.large_reloads)]
+    rate = saturate(asked(gateway, paths, 1), stage.cores.load, stage.directory).rate / 2
     load = stage.load(asked(gateway, paths, 0, rate))
-    sleep(1 + (QUIET if not stage.scale.quick else QUIET / 2))
+    sleep(stage.scale.quiet_seconds)
     spans = []
-    for generation in range(1, stage.scale.large_reloads + 1):
-        gateway.write_routes(routes(stage.scale.routes, generation))
-        sleep(1)
+    for draft in drafts:
+        gateway.take(draft)
         began = monotonic()
         gateway.reload()
         spans.append((began, monotonic()))
         say(f"  reload of {stage.scale.routes:,} routes: {spans[-1][1] - began:.2f} s")
-    return judged(load, spans)
+        sleep(1)
+    return judged(load, rate, spans)
 
 
-def judged(load: Load, spans: list[tuple[float, float]]) -> Reloads:
+def judged(load: Load, rate: float, spans: list[tuple[float, float]]) -> Reloads:
     """What the load saw before and during."""
     result: Result = load.stop()
     every = rows(result)
     first = spans[0][0]
     quiet = [row.answered - row.due for row in every if result.began + 0.5 < row.due < first - 0.1]
     during = [row.answered - row.due for row in every if any(start <= row.due <= end for start, end in spans)]
-    seconds = [end - start for start, end in spans]
     p99s = percentile(quiet, 99) * 1e6, percentile(during, 99) * 1e6
-    return Reloads(seconds, *p99s, sum(result.failures.values()), result.wrong)
+    return Reloads([end - start for start, end in spans], rate, *p99s, sum(result.failures.values()) + result.wrong)
 
 
 def yaml_seconds(stage: Stage, gateway: Ostiary) -> float:
@@ -118,49 +100,49 @@ def yaml_seconds(stage: Stage, gateway: Ostiary) -> float:
 def measure(stage: Stage) -> Outcome:
     """Everything about many routes."""
     many = stage.scale.routes
+    every = [*exact_paths(many), *variable_paths(many)]
     with (
         stage.backend("echo") as backend,
         stage.ostiary("few", settings(backend), routes(FEW)) as small,
         stage.ostiary("many", settings(backend), routes(many)) as large,
     ):
         before = settled(lambda: own_memory(small.worker())), settled(lambda: own_memory(large.worker()))
-        for paths in (exact_paths(many), variable_paths(many)):
-            use_each(stage, large, paths)
+        use_each(stage, large, every)
         memory = Memory(*before, own_memory(large.worker()))
-        exact = costs(stage, (small, exact_paths(FEW)), (large, exact_paths(many)))
-        variable = costs(stage, (small, variable_paths(FEW)), (large, variable_paths(many)))
-        every = [*exact_paths(many), *variable_paths(many)]
-        rate = saturate(asked(large, every, 1), stage.cores.load, stage.directory).rate / 2
-        seen = reloads(stage, large, every, rate)
+        match = matches(stage, small, large)
+        seen = reloads(stage, large, every)
         yaml = None if stage.scale.quick else yaml_seconds(stage, large)
-    return outcome(many, memory, exact, variable, seen, rate, yaml)
+    return outcome(f"{many:,} routes", weights(many, memory), match, seen, yaml)
+
+
+def weights(many: int, memory: Memory) -> tuple[float, float]:
+    """KiB a route: as loaded, and once used."""
+    each = 1024 * (many - FEW)
+    return (memory.many - memory.few) / each, (memory.used - memory.few) / each
 
 
 def outcome(
-    many: int, memory: Memory, exact: Costs, variable: Costs, seen: Reloads, rate: float, yaml: float | None
+    count: str, weight: tuple[float, float], match: dict[str, Costs], seen: Reloads, yaml: float | None
 ) -> Outcome:
     """Figures and table."""
-    count = f"{many:,} routes"
-    weights = [(bytes_ - memory.few) / (many - FEW) / 1024 for bytes_ in (memory.many, memory.used)]
-    figures = [
-        Figure("routes_match_exact", median_ratio(exact.many, exact.few), 1.5, f"{count} : {FEW}, CPU a request"),
-        Figure("routes_match_variable", median_ratio(variable.many, variable.few), 1.5, "the same, with variables"),
-        Figure("routes_memory_kib", weights[0], 1.5, f"KiB a route in a worker, {count}"),
-        Figure("routes_memory_used_kib", weights[1], None, "the same after every route was used once"),
+    figures = [_match_figure(count, kind, each) for kind, each in match.items()]
+    figures += [
+        Figure("routes_memory_kib", weight[0], 1.5, f"KiB a route in a worker, {count}"),
+        Figure("routes_memory_used_kib", weight[1], None, "the same after every route was used once"),
         Figure("routes_reload_seconds", median(seen.seconds), 5, f"reload of {count} from JSON under load"),
-        Figure("routes_reload_failed", seen.failures + seen.wrong, 0, "requests failed or wrongly routed in it"),
+        Figure("routes_reload_failed", seen.failures, 0, "requests failed or wrongly routed in it"),
         Figure("routes_reload_p99", seen.during / seen.quiet, 3, "p99 during the reload : quiet p99"),
     ]
     if yaml is not None:
         figures.append(Figure("routes_reload_yaml_seconds", yaml, None, "the same from YAML, without load"))
-    columns = ["configuration", "exact: CPU µs a request", "variable: CPU µs a request", "worker MiB (own)"]
-    table = [
-        [f"{FEW} routes", f"{median(exact.few):.1f}", f"{median(variable.few):.1f}", _mib(memory.few)],
-        [count, f"{median(exact.many):.1f}", f"{median(variable.many):.1f}", _mib(memory.many)],
-    ]
-    notes = f"Reloads at {rate:,.0f} requests/s: p99 {seen.quiet:.0f} µs before, {seen.during:.0f} µs during."
+    columns = ["kind of route", f"{FEW} routes: CPU µs a request", f"{count}: CPU µs a request"]
+    table = [[kind, *each.shown()] for kind, each in match.items()]
+    notes = f"Reloads at {seen.rate:,.0f} requests/s: p99 {seen.quiet:.0f} µs before, {seen.during:.0f} µs during."
     return Outcome("Many routes", figures, columns, table, notes)
 
 
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f}"
+def _match_figure(count: str, kind: str, each: Costs) -> Figure:
+    name = f"routes_match_{kind.replace(' ', '_')}"
+    if kind in KINDS:
+        return Figure(name, each.ratio(), 1.5, f"{count} beside {FEW}, {kind}: CPU a request, nothing remembered")
+    return Figure(name, each.ratio(), None, f"the same, the {FEW} remembered and the {count} not")
