@@ -1,4 +1,4 @@
-"""JSON documents, read whole by the standard library; where something stands is looked up when a mistake asks for it."""
+"""JSON documents, read whole by the standard library; where something stands is looked up when somebody asks."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from ostiary.core.binding import Where
 from ostiary.core.refusal import Mistake
-from ostiary.core.source import Document, nothing, whole
+from ostiary.core.source import Document, nothing, nul_line, whole
 
 
 def read_json(text: str, file: str) -> Document:
@@ -27,13 +27,28 @@ def read_json(text: str, file: str) -> Document:
     except RecursionError:
         return nothing(file, 0, "nested too deep")
     except ValueError as problem:
-        return nothing(file, 0, f"not JSON: {problem}")
+        digits = "digits" in str(problem)
+        return nothing(file, 0, f"not JSON: {'a number has too many digits' if digits else problem}")
+    lone = SURROGATE.search(text)
+    if lone and not _encodable(data):
+        return nothing(file, _line_at(text, lone.start()), "a lone surrogate is no text")
     mistakes = (
         [Mistake("", f"{name[:64]!r} stands twice here", file, _line_at(text, at)) for name, at in _doubled(text)]
         if doubled
         else []
     )
-    return whole(data, mistakes, lambda where: _json_line(text, where), file)
+    return whole(data, mistakes, lambda where: _json_line(text, where), file, nul_line(text))
+
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _encodable(data: object) -> bool:
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> float:

@@ -8,13 +8,13 @@ import re
 from ipaddress import ip_address, ip_network
 from typing import Final, Self
 
-DURATION = re.compile(r"(\d{1,15})(us|ms|s|m|h|d)")
+DURATION = re.compile(r"([0-9]{1,15})(us|ms|s|m|h|d)")
 UNITS = {"us": 1, "ms": 1000, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 LONGEST: Final = 3650 * UNITS["d"]
-SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
+SIZE = re.compile(r"([0-9]{1,16})(B|KiB|MiB|GiB|TiB)")
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 LARGEST: Final = 1 << 50
-ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):(\d{1,5})")
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
 ISSUER = re.compile(r"https?://[^/?#\s@]+(?:/[^/?#\s]+)*")
 REDACTED: Final = "[redacted]"
 

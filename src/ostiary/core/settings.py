@@ -245,13 +245,13 @@ class MappingFiles(Section, frozen=True):
 class SessionSettings(Section, frozen=True):
     """Log-ins of people."""
 
-    ttl: Annotated[Timeout, about("life of a session token, at most 24h", "30m")] = Timeout(30 * MINUTE)
+    ttl: Annotated[Timeout, about("life of a session token, at most 24h (no effect yet)", "30m")] = Timeout(30 * MINUTE)
 
 
 class LoginSettings(Section, frozen=True):
     """Protection of log-ins."""
 
-    limit: Annotated[Positive, about("requests to log in from one address in 300 s", "600")] = 600
+    limit: Annotated[Positive, about("requests to log in from one address in 300 s (no effect yet)", "600")] = 600
 
 
 class PasswordSettings(Section, frozen=True):
@@ -269,7 +269,8 @@ class OwnerSettings(Section, frozen=True):
         ""
     )
     totp_secret: Annotated[
-        Secret | None, about("base32 text of the second factor", "{env: OSTIARY_OWNER_TOTP}", restart=True)
+        Secret | None,
+        about("base32 text of the second factor (no effect yet)", "{env: OSTIARY_OWNER_TOTP}", restart=True),
     ] = None
 
 
@@ -285,15 +286,22 @@ class OauthSettings(Section, frozen=True):
     """The OAuth 2.0 server."""
 
     issuer: Annotated[
-        Issuer, about("its name in metadata and answers; empty: the gateway's URL", "https://api.example.org")
+        Issuer,
+        about("its name in metadata and answers; empty: the gateway's URL (no effect yet)", "https://api.example.org"),
     ] = Issuer("")
-    code_lifetime: Annotated[Timeout, about("life of an authorization code", "60s")] = Timeout(60 * SECOND)
-    refresh_absolute_lifetime: Annotated[Timeout, about("refreshing ends so long after the first issue", "30d")] = (
-        Timeout(30 * DAY)
+    code_lifetime: Annotated[Timeout, about("life of an authorization code (no effect yet)", "60s")] = Timeout(
+        60 * SECOND
     )
-    authenticator: Annotated[str, about("who checks names and passwords: Ostiary, or a plug-in", "ostiary")] = "ostiary"
+    refresh_absolute_lifetime: Annotated[
+        Timeout, about("refreshing ends so long after the first issue (no effect yet)", "30d")
+    ] = Timeout(30 * DAY)
+    authenticator: Annotated[
+        str, about("who checks names and passwords: Ostiary, or a plug-in (no effect yet)", "ostiary")
+    ] = "ostiary"
     grants: Annotated[dict[str, str], about("further grant types and the plug-in of each", "{sms: acme_sms}")] = {}
-    signing_alg: Annotated[Literal["ES256", "EdDSA", "RS256"], about("how tokens are signed", "ES256")] = "ES256"
+    signing_alg: Annotated[
+        Literal["ES256", "EdDSA", "RS256"], about("how tokens are signed (no effect yet)", "ES256")
+    ] = "ES256"
 
 
 GRANT_TYPES = ("authorization_code", "client_credentials", "refresh_token", "password")
@@ -304,9 +312,13 @@ class ApifestSettings(Section, frozen=True):
 
     revoke_as_string: Annotated[bool, about('revoke answers {"revoked":"true"}; false: the boolean', "true")] = True
     strict_status: Annotated[bool, about("failures that ApiFest answers with 200 get their own status", "true")] = False
-    legacy_redirects: Annotated[bool, about("auth-codes accepts any URL: an open redirector", "false")] = False
+    legacy_redirects: Annotated[
+        bool, about("auth-codes accepts any URL: an open redirector (no effect yet)", "false")
+    ] = False
     reload_by_get: Annotated[bool, about("GET /apifest-reload reloads too", "true")] = True
-    reveal_client_secrets: Annotated[bool, about("keep new client secrets, encrypted, and list them", "false")] = False
+    reveal_client_secrets: Annotated[
+        bool, about("keep new client secrets, encrypted, and list them (no effect yet)", "false")
+    ] = False
     validate_reveals_refresh: Annotated[bool, about("tokens/validate shows the refresh token", "true")] = True
     gateway_status: Annotated[
         Literal["compat", "standard"],

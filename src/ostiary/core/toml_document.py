@@ -1,11 +1,11 @@
-"""TOML documents, read whole by the standard library, and a walk over their words that knows where each place stands."""
+"""TOML documents, read whole by the standard library; a walk over their words knows where each place stands."""
 
 import re
 import tomllib
 from bisect import bisect_left
 
 from ostiary.core.binding import Where
-from ostiary.core.source import Document, nothing, whole
+from ostiary.core.source import Document, nothing, nul_line, whole
 
 _TOKEN = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[A-Za-z0-9_+:-]+|\n|[^\s]',
@@ -30,7 +30,7 @@ def read_toml(text: str, file: str) -> Document:
             lines.append(_toml_lines(text))
         return next((lines[0][where[:n]] for n in range(len(where), 0, -1) if where[:n] in lines[0]), 0)
 
-    return whole(data, [], line, file)
+    return whole(data, [], line, file, nul_line(text))
 
 
 def _toml_lines(text: str) -> dict[Where, int]:

@@ -13,7 +13,7 @@ import yaml
 
 from ostiary.core.binding import Where
 from ostiary.core.refusal import Mistake
-from ostiary.core.source import DEEPEST, Document, whole
+from ostiary.core.source import DEEPEST, Document, nul_line, whole
 
 MOST_REPEATED: Final = 1_000_000
 """Nodes that aliases may add."""
@@ -222,7 +222,7 @@ def read_yaml(text: str, file: str) -> Document:
             line, _yaml_problem(problem, text.split("\n", line + 1)[line] if line < text.count("\n") + 1 else "")
         )
         return Document({}, reader.mistakes, reader.line)
-    return whole(reader.root, reader.mistakes, reader.line, file)
+    return whole(reader.root, reader.mistakes, reader.line, file, nul_line(text))
 
 
 def _yaml_line(problem: yaml.YAMLError, text: str) -> int:
