@@ -407,6 +407,7 @@ class Exchange:
     def response_head(self, connection: BackendConnection, head: ResponseHead) -> None:
         """The head of a response whose body follows in pieces."""
         rules = self.target.rules
+        self.simple = False
         self.status = head.status
         if head.close:
             connection.spoiled = True

@@ -294,6 +294,8 @@ class Worker:
             await self._finished.wait()
         finally:
             ticking.cancel()
+            for server in self._servers:
+                server.close()
             self.log.close()
 
     def _listener_context(self, first: ssl.SSLContext) -> ssl.SSLContext:
