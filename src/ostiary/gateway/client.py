@@ -138,7 +138,8 @@ class Client(asyncio.Protocol):
         self.phase = BUSY
         self._partial = False
         try:
-            match = worker.generation.resolve(line)
+            generation = worker.generation
+            match = generation.lines.get(line) or generation.resolve(line)
             if block == self._block and match.line.minor == self._fields.minor and not match.line.host:
                 fields = self._fields
             else:

@@ -324,10 +324,10 @@ class Exchange:
         if backend is None:
             self.refuse_backend(502, "no backend is left")
             return
-        connection = backend.take(self, self._retried)
-        if connection is not None:
-            self._send(connection, now)
+        if backend.idle and not self._retried:
+            self._send(backend.take(self), now)
         else:
+            backend.connect(self)
             until = now + upstream.definition.connect_timeout * 1000 + SLACK
             self.wait(lambda: backend.leave(self), until, 504)
 

@@ -119,10 +119,10 @@ class Generation:
 
     __slots__ = (
         "_accounts",
-        "_lines",
         "_rules",
         "_upstreams",
         "answers",
+        "lines",
         "snapshot",
         "stat",
         "table",
@@ -143,7 +143,8 @@ class Generation:
         self._accounts = accounts
         self._rules = [Rules(policy, plugins, snapshot.gateway.max_body) for policy in snapshot.policies]
         self._upstreams = [upstreams[each.name] for each in snapshot.upstreams]
-        self._lines: dict[bytes, Match] = {}
+        self.lines: dict[bytes, Match] = {}
+        """Request lines resolved before; look here first."""
 
     def take_in(self, routes: Routes) -> None:
         """Some more of the routes."""
@@ -153,14 +154,12 @@ class Generation:
         self.taken += len(routes.exact) + len(routes.patterns)
 
     def resolve(self, line: bytes) -> Match:
-        """The route of a request line (without CRLF); BadMessage for a malformed line or path."""
-        match = self._lines.get(line)
-        if match is None:
-            match = self._resolve(parse_request_line(line))
-            if len(line) <= LONGEST_LINE and not match.line.host:
-                if len(self._lines) >= MOST_LINES:
-                    self._lines.clear()
-                self._lines[line] = match
+        """The route of a request line (without CRLF) that is not in `lines`; BadMessage where it is malformed."""
+        match = self._resolve(parse_request_line(line))
+        if len(line) <= LONGEST_LINE and not match.line.host:
+            if len(self.lines) >= MOST_LINES:
+                self.lines.clear()
+            self.lines[line] = match
         return match
 
     def _resolve(self, line: RequestLine) -> Match:

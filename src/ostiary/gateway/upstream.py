@@ -285,19 +285,21 @@ class Backend:
         self.down_until = 0
         self._waiting: deque[Exchange] = deque()
 
-    def take(self, exchange: "Exchange", fresh: bool) -> BackendConnection | None:
-        """A connection for `exchange`; None: `exchange.connected` or `.unreachable` is called later."""
+    def take(self, exchange: "Exchange") -> BackendConnection:
+        """The unused connection that was used last, for `exchange`. There must be one."""
         self.active += 1
-        if self.idle and not fresh:
-            connection = self.idle.pop()
-            connection.exchange = exchange
-            connection.used = True
-            return connection
+        connection = self.idle.pop()
+        connection.exchange = exchange
+        connection.used = True
+        return connection
+
+    def connect(self, exchange: "Exchange") -> None:
+        """Get a new connection for `exchange`: `exchange.connected` or `.unreachable` is called later."""
+        self.active += 1
         if self.connections >= self.upstream.definition.max_connections:
             self._waiting.append(exchange)
         else:
             self._connect(exchange)
-        return None
 
     def _connect(self, exchange: "Exchange") -> None:
         self.connections += 1
