@@ -1,5 +1,6 @@
 """What is read off the kernel, and the arithmetic on it."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -78,11 +79,11 @@ def settled(read: Callable[[], int], seconds: float = 8.0) -> int:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The value that `percent` of `values` do not exceed; nan where there are none."""
+    """The least of `values` that `percent` of them do not exceed; nan where there are none."""
     ordered = sorted(values)
     if not ordered:
         return float("nan")
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
