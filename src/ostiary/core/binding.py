@@ -164,12 +164,12 @@ def complaint(kind: Any, data: object, problem: str) -> str:
 
 
 def _hint(kind: Any, data: object) -> str:
-    if kind is str and isinstance(data, int | float):
+    choices = [plain(each) for each in get_args(kind)] if get_origin(kind) in (Union, UnionType) else [kind]
+    if str in choices and isinstance(data, int | float):
         return "; put it in quotes"
-    if get_origin(kind) is Literal and isinstance(data, str):
-        near = get_close_matches(data, [str(each) for each in get_args(kind)], 1, 0.6)
-        return f"; did you mean {near[0]}?" if near else ""
-    return ""
+    words = [str(word) for each in choices if get_origin(each) is Literal for word in get_args(each)]
+    near = get_close_matches(data, words, 1, 0.5) if isinstance(data, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def expected(kind: Any) -> str:
@@ -178,8 +178,6 @@ def expected(kind: Any) -> str:
         return "one of " + ", ".join(str(each) for each in get_args(kind))
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(expected(plain(each)) for each in get_args(kind))
-    if get_origin(kind) is list:
-        return f"a list of {expected(plain(get_args(kind)[0]))}"
     if kind is Secret or kind in MEASURES:
         return str(kind.__name__).lower()
     return NAMES.get(get_origin(kind) or kind, "a mapping" if is_section(kind) else "a value")

@@ -252,7 +252,6 @@ def _cut(text: str) -> list[str]:
             bracket = character != "]"
         elif character == "[":
             bracket = True
-            at += 2 if text[at + 1 : at + 3] == "^]" else text[at + 1 : at + 2] == "]"
         elif character in "()":
             depth += 1 if character == "(" else -1
         elif character == "|" and not depth:

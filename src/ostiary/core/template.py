@@ -121,7 +121,6 @@ def _closing(text: str, at: int) -> int:
             bracket = character != "]"
         elif character == "[":
             bracket = True
-            at += 2 if text[at + 1 : at + 3] == "^]" else text[at + 1 : at + 2] == "]"
         elif character == "{":
             depth += 1
         elif character == "}":
