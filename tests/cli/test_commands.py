@@ -132,6 +132,24 @@ def test_what_others_wrote_steers_no_terminal(run: Run) -> None:
     assert "\x1b" not in result.stdout
 
 
+def test_objects_within_a_result_are_tables_below_it(run: Run) -> None:
+    lines = run("config", "current").stdout.splitlines()
+    assert "LOG_LEVEL" in [line.split()[0] for line in lines[lines.index("config") :] if line]
+    (source,) = [line.split() for line in lines[lines.index("sources") :] if line.startswith(" LOG_LEVEL ")]
+    assert source == ["LOG_LEVEL", "file", "yes", "ostiary.yaml", "1"]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_configuration_that_would_not_load_is_1(run: Run, served: Served) -> None:
+    assert run("config", "validate").exit_code == 0
+    broken = served.path / "broken.xml"
+    broken.write_text("<mappings")
+    result = run("config", "validate")
+    broken.unlink()
+    assert result.exit_code == 1
+    assert "broken.xml" in result.stdout
+
+
 def test_an_empty_list_says_so(run: Run) -> None:
     assert run("tokens", "list").stdout == "nothing\n"
     assert json.loads(run("tokens", "list", "--json").stdout) == []

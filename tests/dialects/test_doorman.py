@@ -59,6 +59,12 @@ async def test_a_node_without_workers_is_degraded(house: House) -> None:
     assert said(answer) == (503, '{"status":"degraded"}')
 
 
+async def test_a_node_that_ends_is_degraded(house: House) -> None:
+    house.desk.draining = True
+    answer = await house.ask("GET", "/platform/monitor/readiness", owner=False)
+    assert said(answer) == (503, '{"status":"degraded"}')
+
+
 async def test_a_flush_says_what_went(house: House) -> None:
     answer = await house.ask("DELETE", "/api/caches", b"whatever")
     assert said(answer) == (200, '{"message":"All caches cleared"}')

@@ -226,10 +226,12 @@ def _run(
         raise typer.Exit(REFUSED if problem.status else UNREACHABLE) from problem
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(done.result), indent=2).decode() + "\n")
-        return
-    show(done.result, out)
-    if done.applied:
+    else:
+        show(done.result, out)
+    if done.applied and not as_json:
         err.print(f"in force: {done.applied}", style="dim", markup=False, highlight=False)
+    if isinstance(done.result, dict) and done.result.get("valid") is False:
+        raise typer.Exit(REFUSED)
 
 
 def _console(stream: Any, *, stderr: bool = False) -> Console:

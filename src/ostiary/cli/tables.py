@@ -13,9 +13,22 @@ from rich.text import Text
 MOMENTS = frozenset({"at", "issued", "registered", "created", "expires"})
 """Members that are Unix times in microseconds."""
 
+MOST_IN_A_CELL = 3
+"""Members of an object that is shown inside another's row."""
+
 
 def show(result: Any, console: Console) -> None:
     """A list of objects as rows, an object as its members, anything else as it is."""
+    if console.is_terminal:
+        _show(result, console)
+        return
+    with console.capture() as captured:
+        _show(result, console)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
+
+
+def _show(result: Any, console: Console) -> None:
     if isinstance(result, list):
         _rows(result, console)
     elif isinstance(result, dict):
@@ -40,8 +53,8 @@ def _rows(items: list[Any], console: Console) -> None:
 
 
 def _members(item: dict[str, Any], console: Console) -> None:
-    """Members that are lists of objects become tables of their own, below the others."""
-    long = {name: value for name, value in item.items() if _is_rows(value)}
+    """Members that are objects or lists of such become tables of their own, below the others."""
+    long = {name: value for name, value in item.items() if _is_long(value)}
     table = Table("", "", box=None, show_header=False, pad_edge=False)
     for name, value in item.items():
         if name not in long:
@@ -50,10 +63,22 @@ def _members(item: dict[str, Any], console: Console) -> None:
         console.print(table)
     for name, value in long.items():
         console.print(Text(f"\n{printable(name)}", style="bold"))
+        _below(value, console)
+
+
+def _below(value: Any, console: Console) -> None:
+    """One object, or several that may each have a name."""
+    if isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+        value = [{"name": name, **each} for name, each in value.items()]
+    if isinstance(value, dict):
+        _members(value, console)
+    else:
         _rows(value, console)
 
 
-def _is_rows(value: Any) -> bool:
+def _is_long(value: Any) -> bool:
+    if isinstance(value, dict):
+        return len(value) > MOST_IN_A_CELL or any(isinstance(each, dict | list) for each in value.values())
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 

@@ -20,6 +20,8 @@ class Desk:
         self.registry = registry
         self.control = control
         self.settings = settings
+        self.draining = False
+        """Set when the node begins to end."""
 
     async def run(self, name: str, params: Struct, call: Call) -> Any:
         """The operation's result, or its Refusal."""

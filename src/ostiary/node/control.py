@@ -140,10 +140,10 @@ class Room:
             entropy=os.urandom,
         )
         self.registry = registry()
-        desk = Desk(self.registry, self.control, self.settings)
-        router = Router([Apifest(desk), Doorman(desk), Native(desk, Metrics())])
+        self.desk = Desk(self.registry, self.control, self.settings)
+        router = Router([Apifest(self.desk), Doorman(self.desk), Native(self.desk, Metrics())])
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
-        self.public = Listener(router, public=True)
+        self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
 
     def settings(self) -> Settings:
@@ -218,6 +218,7 @@ class Room:
 
     async def close(self) -> None:
         """Let end what is under way. Workers go first: without the supervisor, control waits for them here."""
+        self.desk.draining = True
         if self.inside is not None:
             await self.inside.drain()
         else:

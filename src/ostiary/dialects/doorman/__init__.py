@@ -134,14 +134,15 @@ class State(Struct, frozen=True):
     """How the node does."""
 
     store: bool
+    draining: bool
     configured: int
     serving: int
     revision: int
 
     @property
     def ready(self) -> bool:
-        """Whether the store answers and somebody serves."""
-        return self.store and self.serving > 0
+        """Whether the store answers, somebody serves, and the node is not ending."""
+        return self.store and self.serving > 0 and not self.draining
 
 
 async def ready(desk: Desk) -> State:
@@ -151,8 +152,9 @@ async def ready(desk: Desk) -> State:
     try:
         await desk.control.changes.newest()
     except Unavailable:
-        return State(False, len(workers), len(serving), 0)
-    return State(True, len(workers), len(serving), max((each.revision for each in serving), default=0))
+        return State(False, desk.draining, len(workers), len(serving), 0)
+    revision = max((each.revision for each in serving), default=0)
+    return State(True, desk.draining, len(workers), len(serving), revision)
 
 
 ROWS = (

@@ -54,11 +54,14 @@ class Metrics(Collector):
         self._one = asyncio.Lock()
 
     async def text(self, workers: Workers) -> bytes:
-        """Everything up to now. Writing it out takes a thread, so that leases go on being renewed."""
+        """Everything up to now. Summing and writing take a thread, so that leases go on being renewed."""
         async with self._one:
-            self.add(await workers.collect())
-            self.workers = workers.status()
-            return await asyncio.to_thread(generate_latest, self._registry)
+            reports, self.workers = await workers.collect(), workers.status()
+            return await asyncio.to_thread(self._written, reports)
+
+    def _written(self, reports: list[Report]) -> bytes:
+        self.add(reports)
+        return generate_latest(self._registry)
 
     def add(self, reports: list[Report]) -> None:
         """Sum up. Levels are those of the workers that answered now."""
