@@ -12,7 +12,7 @@ TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _FIELDS = re.compile(rb"(?:[" + TCHAR + rb"]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _REQUEST_LINE = re.compile(rb"([" + TCHAR + rb"]{1,32}+) ([!-~]++) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t \x21-\x7e\x80-\xff]*+)?")
-_VERSION = re.compile(rb"[!-~]++ [!-~]++ HTTP/[0-9]\.[0-9]")
+_VERSION = re.compile(rb"[!-~]++ [!-~]++ HTTP/(?!1\.[01])[0-9]\.[0-9]")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
