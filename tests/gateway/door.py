@@ -1,0 +1,122 @@
+"""A data plane to test: a real Worker on real sockets, its control a small fake that answers at once."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from time import monotonic_ns
+
+import msgspec
+
+from ostiary.core.admission import Admission
+from ostiary.core.limit import take
+from ostiary.core.snapshot import Gateway, Policy, Route, Snapshot, Upstream
+from ostiary.core.template import read_match
+from ostiary.gateway.worker import Worker
+from ostiary.link.messages import Grant, Pattern, Routes, Want
+
+FOREVER = 1 << 60
+
+
+@dataclass
+class FakeControl:
+    """Answers the worker's questions from a dictionary, in the next turn of the loop."""
+
+    tokens: dict[str, Admission] = field(default_factory=dict)
+    tats: dict[bytes, int] = field(default_factory=dict)
+    asked: list[bytes] = field(default_factory=list)
+    draws: int = 0
+    worker: Worker = field(init=False)
+    silent: bool = False
+
+    def ask(self, digests: list[bytes]) -> None:
+        self.asked += digests
+        if self.silent:
+            return
+        known = {sha256(text.encode()).digest(): admission for text, admission in self.tokens.items()}
+        answers = {digest: known.get(digest) for digest in digests}
+        asyncio.get_running_loop().call_soon(self.worker.answers, answers)
+
+    def draw(self, wants: list[Want]) -> None:
+        self.draws += len(wants)
+        if self.silent:
+            return
+        grants = [self._grant(want) for want in wants]
+        asyncio.get_running_loop().call_soon(self.worker.granted, grants)
+
+    def _grant(self, want: Want) -> Grant:
+        now = monotonic_ns() // 1000
+        verdict = take(want.limit, self.tats.get(want.key, 0), now, want.cells)
+        self.tats[want.key] = verdict.tat
+        return Grant(want.key, verdict.cells, verdict.wait)
+
+
+@dataclass
+class Line:
+    """One route of a test: as a configuration would write it."""
+
+    match: str
+    to: str
+    upstream: str = "u"
+    policy: Policy = Policy()
+    order: int = 0
+
+
+def install(worker: Worker, revision: int, lines: list[Line], upstreams: list[Upstream], gateway: Gateway) -> None:
+    """Give `worker` a snapshot made of these lines, as the link would."""
+    policies = list(dict.fromkeys(map(_key, lines)))
+    names = [each.name for each in upstreams]
+    exact: dict[bytes, msgspec.Raw] = {}
+    patterns: list[Pattern] = []
+    for line in lines:
+        read = read_match(line.match)
+        methods, pieces = read.methods, read.pieces
+        for method in methods:
+            route = Route(
+                line.match, method, pieces, line.to, names.index(line.upstream), policies.index(_key(line)), line.order
+            )
+            raw = msgspec.Raw(msgspec.msgpack.encode(route))
+            if len(pieces) == 1 and hasattr(pieces[0], "text"):
+                exact[f"{method} {pieces[0].text}".encode()] = raw
+            else:
+                patterns.append(Pattern(method, pieces, line.order, raw))
+    parsed = tuple(msgspec.msgpack.decode(key, type=Policy) for key in policies)
+    worker.prepare(Snapshot(revision, gateway, tuple(upstreams), parsed, len(exact) + len(patterns)))
+    worker.routes(Routes(revision, exact, patterns))
+    problem = worker.prepared()
+    assert problem == ""
+    worker.swap(revision)
+
+
+def _key(line: Line) -> bytes:
+    return msgspec.msgpack.encode(line.policy)
+
+
+@asynccontextmanager
+async def door(
+    lines: list[Line],
+    upstreams: list[Upstream],
+    gateway: Gateway | None = None,
+    tokens: dict[str, Admission] | None = None,
+) -> AsyncIterator[tuple[Worker, FakeControl, int]]:
+    """A serving worker, its fake control, and the port it listens on."""
+    control = FakeControl(tokens or {})
+    worker = Worker(0, control)
+    control.worker = worker
+    install(worker, 1, lines, upstreams, gateway or Gateway(access_log=""))
+    worker.lease(FOREVER)
+    worker.connected(True)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        serving = asyncio.create_task(worker.serve([sock]))
+        try:
+            yield worker, control, port
+        finally:
+            for client in list(worker.clients):
+                client.transport.abort()
+            await worker.drain()
+            await serving
+            for upstream in worker.upstreams.values():
+                upstream.retire()
