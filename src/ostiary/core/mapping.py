@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -224,24 +225,39 @@ def _legacy(text: str, pairs: dict[str, str]) -> list[Piece]:
     parts: list[Piece] = []
     for at, part in enumerate(HOLE.split(text)):
         if at % 2 == 0:
-            parts.extend(_chunk(chunk, bool(pairs)) for chunk in _cut(part) if chunk)
+            parts.extend(_chunk(chunk) for chunk in _cut(part) if chunk)
         elif part in pairs:
             parts.append(Variable(part, pairs[part]))
         else:
             raise ValueError(f"{{{part}}} has no expression in varName and varExpression")
-    return parts
+    return [*_joined(parts)]
 
 
-def _chunk(text: str, alone: bool) -> Piece:
+def _joined(parts: list[Piece]) -> Iterator[Piece]:
+    """The pieces, fixed text in a row made one."""
+    text = ""
+    for part in parts:
+        if isinstance(part, Fixed):
+            text += part.text
+            continue
+        if text:
+            yield Fixed(text)
+        text = ""
+        yield part
+    if text:
+        yield Fixed(text)
+
+
+def _chunk(text: str) -> Piece:
     if LITERAL.fullmatch(text):
         return Fixed(re.sub(r"\\(.)", r"\1", text))
     if reason := check(text):
         raise ValueError(f"{text[:64]!r}: {reason}")
-    return Variable("", f"(?:{text})" if "|" in text else text)
+    return Variable("", text)
 
 
 def _cut(text: str) -> list[str]:
-    """A regular expression cut before each slash that stands outside of groups and sets."""
+    """A regular expression cut at each slash that stands outside of groups and sets."""
     chunks, start, depth, at = list[str](), 0, 0, 0
     bracket = False
     while at < len(text):
@@ -257,7 +273,7 @@ def _cut(text: str) -> list[str]:
         elif character == "|" and not depth:
             raise ValueError("an alternative (`|`) stands in parentheses")
         elif character == "/" and not depth and text[at + 1 : at + 2] not in ("?", "*", "+", "{"):
-            chunks.append(text[start : at + 1])
+            chunks += [text[start:at], "/"]
             start = at + 1
         at += 1
     return [*chunks, text[start:]]
