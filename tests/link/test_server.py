@@ -271,6 +271,16 @@ async def test_a_worker_that_takes_nothing_in_is_replaced(place: str) -> None:
             await door.until("swap", 8)
 
 
+async def test_a_worker_with_nothing_to_do_for_longer_than_the_patience_takes_the_next_snapshot(place: str) -> None:
+    server, door = Server(Authority(), 1, patience=0.2), Door()
+    async with serving(server, listener(place)), Link(Authority(), server, place).worker(1, door):
+        await asyncio.wait_for(server.install(*snapshot(8)), 5)
+        await asyncio.sleep(0.25)
+        receipt = await asyncio.wait_for(server.install(*snapshot(9)), 5)
+        assert (receipt.applied, receipt.workers) == (1, 1)
+        assert door.told[-1] == ("swap", 9)
+
+
 async def test_a_new_control_finds_its_workers_and_leaves_their_snapshot(place: str) -> None:
     door, held = Door(), listener(place)
     link = Link(Authority(), Server(Authority(), 1), place)

@@ -420,6 +420,7 @@ class Server:
 
     def _offer(self, slot: Slot, image: Image) -> None:
         """Have a slot prepare `image`, unless it has served it since before this control began."""
+        slot.moved()
         if self._current is None and slot.serves == image.revision:
             slot.prepared, slot.kept = image.revision, image
         else:
@@ -427,6 +428,7 @@ class Server:
             self._post(slot, image)
 
     def _order_swap(self, slot: Slot, image: Image) -> None:
+        slot.moved()
         if slot.kept is not image:
             slot.serves = 0
             self._post(slot, Swap(image.revision))
