@@ -43,7 +43,7 @@ from ostiary.core.snapshot import (
     Variable,
 )
 from ostiary.core.table import Table
-from ostiary.core.template import holes, read_backend_path, read_match, template, written
+from ostiary.core.template import Line, holes, read_backend_path, read_match, template, written
 
 RESERVED: Final = "ostiary"
 """The upstream that is Ostiary itself."""
@@ -191,15 +191,20 @@ class Compiler:
     def _route(self, route: RouteSettings, where: Where) -> None:
         upstream = self._upstream(route.upstream, (*where, "upstream"))
         policy = self._policy(route, where)
-        try:
-            line = read_match(route.match)
-        except ValueError as problem:
-            return self._fault((*where, "match"), str(problem))
-        to = self._backend_path(route, line.pieces, (*where, "to"))
+        line = self._line(route.match, (*where, "match"))
+        to = self._backend_path(route, line, (*where, "to"))
+        if line is None:
+            return
         for method in line.methods:
             self._routes.append(Route(f"{method} {line.path}", method, line.pieces, to, upstream, policy))
             self._places.append(where)
-        return None
+
+    def _line(self, match: str, where: Where) -> Line | None:
+        try:
+            return read_match(match)
+        except ValueError as problem:
+            self._fault(where, str(problem))
+            return None
 
     def _upstream(self, name: str, where: Where) -> int:
         index = self._upstreams.get(name)
@@ -210,15 +215,16 @@ class Compiler:
             return 0
         return index
 
-    def _backend_path(self, route: RouteSettings, parts: tuple[Piece, ...], where: Where) -> str:
+    def _backend_path(self, route: RouteSettings, line: Line | None, where: Where) -> str:
         if not route.to:
-            return template(parts)
+            return template(line.pieces) if line else "/"
         try:
             to = read_backend_path(route.to)
         except ValueError as problem:
             self._fault(where, str(problem))
             return "/"
-        unfilled = set(holes(to)).difference([part.name for part in parts if type(part) is Variable])
+        names = [part.name for part in line.pieces if type(part) is Variable] if line else holes(to)
+        unfilled = set(holes(to)).difference(names)
         if unfilled and not route.actions:
             name = min(unfilled)
             self._fault(where, f"nothing fills in {{{name}}}: `match` has no such variable, and there is no action")
@@ -273,10 +279,11 @@ class Compiler:
         name, settings = route.match, route.limit
         if isinstance(settings, str):
             found = self._settings.limits.get(settings)
+            if ("limits", settings) in self._broken:
+                return None
             if found is None:
-                if ("limits", settings) not in self._broken:
-                    others = self._settings.limits
-                    self._fault(("limit",), f"no limit is named {settings[:64]}{_near(settings, others)}")
+                near = _near(settings, self._settings.limits)
+                self._fault(("limit",), f"no limit is named {settings[:64]}{near}")
                 return None
             name, settings = settings, found
         if settings.by in ("client", "user") and not token:
@@ -422,7 +429,7 @@ class Compiler:
     def _conflict(self, here: Where | Use, there: Where | Use, route: Route, example: str) -> None:
         what = "is Ostiary's own" if there == () else f"is taken: both {_placed(there)} and this one match {example}"
         if isinstance(here, Use):
-            self._refuse(here, what)
+            self._refuse(here, f"it {what}")
         else:
             self._fault((*here, "match"), f"{route.name[:200]} {what}")
 
