@@ -4,8 +4,7 @@ import os
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,12 +51,6 @@ class Running:
     def addresses(self) -> dict[str, Any]:
         text = (self.place / "run" / "addresses.json").read_text()
         return dict(json.loads(text))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ost-") as directory:
-        yield Path(directory)
 
 
 @asynccontextmanager
