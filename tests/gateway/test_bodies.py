@@ -434,7 +434,7 @@ MISBEHAVIOUR: list[tuple[str, bytes, tuple[int, bytes] | None]] = [
     ("said", "outcome"), [each[1:] for each in MISBEHAVIOUR], ids=[each[0] for each in MISBEHAVIOUR]
 )
 async def test_a_backend_that_misbehaves_gives_502_or_visibly_no_whole_answer(
-    name: str, said: bytes, outcome: tuple[int, bytes] | None
+    said: bytes, outcome: tuple[int, bytes] | None
 ) -> None:
     """Before the answer has begun: 502, and the client's connection goes on. Afterwards it is cut, never completed."""
     async with (
