@@ -188,7 +188,7 @@ def test_control_takes_its_rules() -> None:
         "limits": {"default": {"requests": 5}}, "passwords": {"min_length": 12}, "oauth": {"grants": {"sms": "acme"}},
         "dialects": {"apifest": {"default_grant_types": ["sms", "password"]}},
     }  # fmt: skip
-    assert Result(data).clean.rules == Rules(("sms", "password"), frozenset({"sms"}), Limit(5, 1_000_000), 12)
+    assert Result(data).clean.rules == Rules(("sms", "password"), {"sms": "acme"}, Limit(5, 1_000_000), 12)
 
 
 def test_names_of_routes_do_not_depend_on_the_revision() -> None:
@@ -372,7 +372,8 @@ def test_a_route_and_an_endpoint_of_one_path_are_a_mistake() -> None:
     text = f'<mappings version="v1"><backend host="h" port="1"/><endpoints>{endpoint("/a")}</endpoints></mappings>'
     found = Result({"upstreams": UPSTREAMS, "routes": [route("GET /a")]}, text)
     assert found.mistakes == [
-        "a.xml:1: endpoints.endpoint[0].external: external path GET /a: it is taken: both routes[0] and this one match /a"
+        "a.xml:1: endpoints.endpoint[0].external: external path GET /a: "
+        "it is taken: both routes[0] and this one match /a"
     ]
 
 

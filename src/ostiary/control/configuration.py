@@ -26,6 +26,7 @@ from ostiary.core.mapping_file import read_global_errors, read_mapping
 from ostiary.core.measure import Url
 from ostiary.core.refusal import Mistake
 from ostiary.core.settings import KEYS, MappingFiles, Settings, value_of, values
+from ostiary.core.source import Document
 
 SQLITE = "sqlite:///"
 Hold = Callable[[Settings], Settings]
@@ -119,8 +120,9 @@ class _Loading:
         self._broken: list[Where] = []
 
     def run(self) -> Loaded:
-        includes = self._add(self._main)
-        self._include(includes)
+        document = self._add(self._main)
+        if document is not None:
+            self._include(document)
         self._assembly.override(self._environ)
         self._warnings += (Mistake("", text) for text in unused(self._environ))
         settings = self._bound()
@@ -138,37 +140,36 @@ class _Loading:
             self._broken,
         )
 
-    def _add(self, name: str) -> object:
-        """Take in a document; what it wants included."""
+    def _add(self, name: str) -> Document | None:
+        """Take in a document; it is given back with what it wants included, which is for the main one only."""
         try:
-            text = self._reader.read(name)
+            document = read(self._reader.read(name), name)
         except OSError as problem:
             self._mistakes.append(Mistake("", f"cannot be read: {reason(problem)}", name))
             return None
-        document = read(text, name)
-        includes = document.data.pop("include", None)
-        self._assembly.add(document, name)
-        if includes is not None and name != self._main:
-            self._mistakes.append(Mistake("include", "only the main file includes others", name, 0))
-            return None
-        return includes
+        if "include" in document.data and name != self._main:
+            where = document.line(("include",))
+            self._mistakes.append(Mistake("include", "only the main file includes others", name, where))
+        said = {name: value for name, value in document.data.items() if name != "include"}
+        self._assembly.add(document._replace(data=said), name)
+        return document
 
-    def _include(self, patterns: object) -> None:
-        if patterns is None:
-            return
-        names = patterns if isinstance(patterns, list) else [patterns]
-        for index, pattern in enumerate(names):
-            if not isinstance(pattern, str) or not pattern:
-                self._mistakes.append(Mistake(f"include[{index}]", "expected a file name or pattern", self._main))
-                continue
+    def _include(self, document: Document) -> None:
+        patterns = document.data.get("include") or []
+        for index, pattern in enumerate(patterns if isinstance(patterns, list) else [patterns]):
+            place = f"include[{index}]", document.line(("include", index))
+            for name in self._included(pattern, *place):
+                self._add(name)
+
+    def _included(self, pattern: object, path: str, line: int) -> list[str]:
+        text = "expected a file name or pattern"
+        if isinstance(pattern, str) and pattern:
             try:
-                found = [name for name in self._reader.match(pattern) if name != self._main]
+                return [name for name in self._reader.match(pattern) if name != self._main]
             except OSError as problem:
                 text = f"{pattern} cannot be included: {reason(problem)}"
-                self._mistakes.append(Mistake(f"include[{index}]", text, self._main))
-                continue
-            for name in found:
-                self._add(name)
+        self._mistakes.append(Mistake(path, text, self._main, line))
+        return []
 
     def _bound(self) -> Settings:
         binder = Binder(self._secret)

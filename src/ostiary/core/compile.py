@@ -29,6 +29,7 @@ from ostiary.core.settings import (
     UpstreamSettings,
 )
 from ostiary.core.snapshot import (
+    SECOND,
     Fixed,
     Gateway,
     Piece,
@@ -488,11 +489,17 @@ def upstream(name: str, settings: UpstreamSettings) -> Upstream:
 def rules(settings: Settings) -> Rules:
     """What the operations on tokens and log-ins take from the settings."""
     limit = settings.limits.get("default")
+    apifest, oauth = settings.dialects.apifest, settings.oauth
     return Rules(
-        tuple(settings.dialects.apifest.default_grant_types),
-        frozenset(settings.oauth.grants),
-        Limit(limit.requests, int(limit.per)) if limit else None,
-        settings.passwords.min_length,
+        default_grants=tuple(apifest.default_grant_types),
+        custom_grants=oauth.grants,
+        default_limit=Limit(limit.requests, int(limit.per)) if limit else None,
+        min_password=settings.passwords.min_length,
+        authenticator=oauth.authenticator,
+        code_lifetime=oauth.code_lifetime // SECOND,
+        refresh_absolute=oauth.refresh_absolute_lifetime // SECOND,
+        any_redirect=apifest.legacy_redirects,
+        reveal_secrets=apifest.reveal_client_secrets,
     )
 
 
