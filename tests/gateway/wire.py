@@ -6,6 +6,7 @@ Nothing of the code under test reads or writes here: framing is read anew, simpl
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -118,6 +119,12 @@ class Wire:
     def half_close(self) -> None:
         """Say that nothing more will be said."""
         self.writer.write_eof()
+
+    def reset(self) -> None:
+        """Be gone without a farewell: the other end gets a reset, not an end."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def close(self) -> None:
         """End the connection."""
