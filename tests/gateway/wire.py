@@ -195,8 +195,8 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def backend(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A backend that has `talk` on each connection (and then closes it); its address."""
+async def backend(talk: Talk, context: ssl.SSLContext | None = None, path: str = "") -> AsyncIterator[str]:
+    """A backend that has `talk` on each connection (and then closes it), at a port or at a path; its address."""
     talks: set[asyncio.Task[None]] = set()
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,9 +211,12 @@ async def backend(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIte
             talks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=context, limit=1 << 20)
+    if path:
+        server = await asyncio.start_unix_server(one, path)
+    else:
+        server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=context, limit=1 << 20)
     try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"unix:{path}" if path else f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in list(talks):
