@@ -186,7 +186,8 @@ def test_certificates_that_cannot_be_used_are_mistakes(tmp_path: Path) -> None:
         f"upstreams:\n  u:\n    servers: ['h:1']\n    tls: {tls}\n  v: {{servers: ['h:1'], tls: {{key: k}}}}\n"
     )
     assert loaded(written(tmp_path, {"a.yaml": text, "wrong.pem": "no certificate"})) == [
-        "a.yaml:4: gateway.tls.key: cannot be used: no certificate or key in it (keys must be PEM, without a passphrase)",
+        "a.yaml:4: gateway.tls.key: cannot be used: no certificate or key in it "
+        "(keys must be PEM, without a passphrase)",
         "a.yaml:5: gateway.tls.client_ca: cannot be used: no certificate or crl found "
         "(keys must be PEM, without a passphrase)",
         "a.yaml:9: upstreams.u.tls.ca: cannot be read: No such file or directory",
