@@ -118,6 +118,26 @@ async def test_a_reload_reaches_every_worker_and_a_broken_one_changes_nothing(
             client.close()
 
 
+def appeared(path: Path) -> bool:
+    """Wait until there is a file."""
+    deadline = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return path.exists()
+
+
+async def test_a_hangup_from_the_first_instant_is_a_reload(configured: Path) -> None:
+    starting = asyncio.create_task(asyncio.to_thread(appeared, configured / "var" / "ostiary.pid"))
+    node = serving(configured, "--workers", "1")
+    entering = asyncio.create_task(node.__aenter__())
+    assert await starting
+    os.kill(supervisor.living(configured / "var" / "ostiary.pid"), signal.SIGHUP)
+    running = await entering
+    await running.event("SIGHUP received: reloading configuration...")
+    await running.event("Configuration reload complete")
+    await node.__aexit__(None, None, None)
+
+
 async def test_a_stop_lets_end_what_is_under_way(configured: Path, behind: Backend) -> None:
     async with serving(configured, "--workers", "1") as node:
         idle, busy = Client(node.gateway), Client(node.gateway)

@@ -32,9 +32,10 @@ class Lines(logging.Formatter):
 
 
 def text(stamp: str, level: str, event: str, pairs: dict[str, Any]) -> str:
-    """A record for people; a trace of the stack stands below it."""
+    """A record for people, on one line; only a trace of the stack stands below it."""
     words = [f"{name}={encode(value).decode()}" for name, value in pairs.items() if name != "exception"]
-    return " ".join([stamp, f"{level:7}", event, "", *words]) + "\n".join(["", *pairs.get("exception", "").split("\n")])
+    line = " ".join([stamp, f"{level:7}", event.replace("\n", "\\n"), "", *words])
+    return f"{line}\n{pairs['exception']}" if "exception" in pairs else line
 
 
 def open_log(name: str, form: Callable[[], str]) -> None:
