@@ -23,7 +23,8 @@ BACKEND_PORT = 5000
 
 
 def main() -> int:
-    """Run until Ctrl-C; the exit status is the gateway's."""
+    """Run until Ctrl-C (or SIGTERM); the exit status is the gateway's."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with running([sys.executable, str(ROOT / "examples/backend.py"), str(BACKEND_PORT)]) as backend:
         gateway = [str(Path(sys.executable).with_name("ostiary")), "serve", "--config", "examples/ostiary.yaml"]
         with running(gateway) as serving:
