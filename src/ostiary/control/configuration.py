@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
@@ -417,6 +418,7 @@ class Changes(Struct, frozen=True):
 
 
 MOST_LISTED = 1000
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def changes(old: Built, new: Built, asked: Settings) -> Changes:
@@ -434,6 +436,8 @@ def changes(old: Built, new: Built, asked: Settings) -> Changes:
 
 def route_changes(old: Compiled, new: Compiled) -> RouteChanges:
     """Routes by name; one has changed if its backend path, upstream (by name) or policy is another."""
+    if old.routes == new.routes and _shared(old) == _shared(new):
+        return RouteChanges([], [], [], len(new.configured))
     before, after = _contents(old), _contents(new)
     added = sorted(after.keys() - before.keys())
     removed = sorted(before.keys() - after.keys())
@@ -441,7 +445,12 @@ def route_changes(old: Compiled, new: Compiled) -> RouteChanges:
     return RouteChanges(added[:MOST_LISTED], removed[:MOST_LISTED], changed[:MOST_LISTED], len(new.configured))
 
 
-def _contents(compiled: Compiled) -> dict[str, object]:
+def _shared(compiled: Compiled) -> object:
+    """What routes refer to."""
+    return [each.name for each in compiled.snapshot.upstreams], compiled.snapshot.policies
+
+
+def _contents(compiled: Compiled) -> dict[str, tuple[str, str, bytes]]:
     upstreams = [each.name for each in compiled.snapshot.upstreams]
-    policies = compiled.snapshot.policies
+    policies = [_encode(each) for each in compiled.snapshot.policies]
     return {route.name: (route.to, upstreams[route.upstream], policies[route.policy]) for route in compiled.configured}

@@ -108,6 +108,14 @@ class Setting(NamedTuple):
     """At the start: keeps what this node was started with, and control may have been replaced since."""
 
 
+class Draft(NamedTuple):
+    """What would serve, and how it differs from what does."""
+
+    built: Built
+    change: Changes
+    same: bool
+
+
 class Reloader:
     """What serves now, and how another comes in its place. `start` comes first, `close` last."""
 
@@ -140,7 +148,8 @@ class Reloader:
         """
         built = await self._built(self._disk, self._with.hold)
         newest = await self._with.revisions.newest()
-        if newest and newest[0].digest == self._with.seal.digest(built.sources):
+        digest = await self.build_thread(lambda: self._with.seal.digest(built.sources))
+        if newest and newest[0].digest == digest:
             return await self._install(built, newest[0].number)
         return await self._replace(built, "start", "node", record)
 
@@ -150,8 +159,8 @@ class Reloader:
         if newest is None:
             return None
         try:
-            kept = self._with.seal.open(newest[1])
-            built = await self._built(Kept(kept, self._disk), self._with.hold)
+            sources = await self.build_thread(lambda: self._with.seal.open(newest[1]))
+            built = await self._built(Kept(sources, self._disk), self._with.hold)
         except Invalid as refusal:
             log.error("revision %d cannot be resumed: %s", newest[0].number, refusal.message)
             return None
@@ -198,7 +207,7 @@ class Reloader:
         found = await self._with.revisions.get(number)
         if found is None:
             raise NotFound("revision.unknown", "There is no such revision")
-        return found[0], self._with.seal.open(found[1])
+        return found[0], await self.build_thread(lambda: self._with.seal.open(found[1]))
 
     async def read(self, number: int) -> tuple[Revision, Loaded]:
         """A revision, read again (which is not to say that it could serve). Refuses as `earlier`."""
@@ -226,30 +235,36 @@ class Reloader:
 
     async def build_thread(self, work: Callable[[], T]) -> T:
         """Do some work where snapshots are built, out of the event loop's way."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _without_collection, work)
 
     # One change
 
     async def _change(self, reader: Reader, origin: str, author: str) -> tuple[Reloaded, Receipt]:
-        old = self.serving
+        old = self.serving.settings
         try:
-            built, asked = await self.build_thread(lambda: self._build(reader, self._hold))
-            change = changes(old, built, asked)
-            receipt = await self._swap(old, built, change, origin, author)
+            draft = await self.build_thread(lambda: self._draft(reader))
+            receipt = await self._swap(draft, origin, author)
         except NotReloaded as refusal:
             for mistake in refusal.mistakes:
                 acknowledgements.error("%s:%d: %s: %s", mistake.file, mistake.line, mistake.path, mistake.message)
             acknowledgements.error(refusal.outcome)
             raise
-        self._tell(old.settings, built.settings, change)
-        config = values(built.settings)
+        change = draft.change
+        self._tell(old, draft.built.settings, change)
+        config = values(draft.built.settings)
         return Reloaded(config, self.revision, change.changed, change.restart_needed, change.routes), receipt
 
-    async def _swap(self, old: Built, built: Built, change: Changes, origin: str, author: str) -> Receipt:
+    async def _swap(self, draft: Draft, origin: str, author: str) -> Receipt:
         """Have it served; as the revision that serves if it is the same. Certificates are read anew all the same."""
-        if same(old, built):
-            return await self._install(built, self.revision)
-        return await self._replace(built, origin, author, None, change)
+        if draft.same:
+            return await self._install(draft.built, self.revision)
+        return await self._replace(draft.built, origin, author, None, draft.change)
+
+    def _draft(self, reader: Reader) -> Draft:
+        """In the thread: what would serve, beside what does."""
+        old = self.serving
+        built, asked = self._build(reader, self._hold)
+        return Draft(built, changes(old, built, asked), same(old, built))
 
     def _hold(self, settings: Settings) -> Settings:
         return kept(self._serving.settings, settings) if self._serving else settings
@@ -259,12 +274,8 @@ class Reloader:
 
     def _build(self, reader: Reader, hold: Hold | None) -> tuple[Built, Settings]:
         """In the thread: what can be served, and the settings as they were asked for."""
-        gc.disable()
-        try:
-            loaded = load(self._with.path, self._with.environ, reader)
-            built = build(loaded, self._with.catalogue(), self._with.public, hold)
-        finally:
-            gc.enable()
+        loaded = load(self._with.path, self._with.environ, reader)
+        built = build(loaded, self._with.catalogue(), self._with.public, hold)
         if isinstance(built, list):
             raise NotReloaded(built, self.revision)
         return built, loaded.settings
@@ -277,17 +288,11 @@ class Reloader:
         number = newest[0].number + 1 if newest else 1
         old = self._serving
         receipt = await self._install(built, number)
-        revision = Revision(
-            number=number,
-            at=self._with.clock(),
-            author=author,
-            origin=origin,
-            digest=self._with.seal.digest(built.sources),
-            routes=len(built.compiled.configured),
-            summary=summary(built, change),
-        )
+        seal, sources = self._with.seal, built.sources
+        digest, sealed = await self.build_thread(lambda: (seal.digest(sources), seal.close(sources)))
+        routes = len(built.compiled.configured)
+        revision = Revision(number, self._with.clock(), author, origin, digest, routes, summary(built, change))
         try:
-            sealed = await self.build_thread(lambda: self._with.seal.close(built.sources))
             await self._with.revisions.keep(revision, sealed, record)
         except Unavailable:
             if old is not None:
@@ -320,6 +325,14 @@ class Reloader:
 
 def _yield_to_others() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+def _without_collection(work: Callable[[], T]) -> T:
+    gc.disable()
+    try:
+        return work()
+    finally:
+        gc.enable()
 
 
 def _asked(call: Call) -> str:
