@@ -140,7 +140,7 @@ async def test_an_application_that_cannot_keep_a_secret_has_none(house: House) -
     made = await registered(house, token_endpoint_auth_method="none")
     assert made.client_secret is None
     params = IssueToken("client_credentials", made.client_id, "x")
-    assert await refusal(house, "tokens.issue", params, NOBODY) == (Forbidden, "grant.unauthorized")
+    assert await refusal(house, "tokens.issue", params, NOBODY) == (Unauthenticated, "client.invalid")
     rotate = OneApplication(made.client_id)
     assert await refusal(house, "applications.rotate_secret", rotate) == (Conflict, "application.public")
 
@@ -201,8 +201,10 @@ CREATE = CreateApplication("app", "basic", "http://app.example/")
         ),
         ("applications.delete", OneApplication("ffff"), (NotFound, "application.unknown")),
         ("applications.rotate_secret", OneApplication("ffff"), (NotFound, "application.unknown")),
-        ("tokens.issue", IssueToken("magic", "", ""), (Invalid, "grant.unsupported")),
-        ("tokens.issue", IssueToken("password", "abc", "def"), (Invalid, "grant.unsupported")),
+        ("tokens.issue", IssueToken("magic", "abc", "def"), (Invalid, "grant.unsupported")),
+        ("tokens.issue", IssueToken("magic", "abc", "x"), (Unauthenticated, "client.invalid")),
+        ("tokens.issue", IssueToken("password", "abc", "def"), (Forbidden, "grant.unauthorized")),
+        ("tokens.issue", IssueToken("password", "abc", "def", strict=True), (Invalid, "grant.unsupported")),
         ("tokens.issue", IssueToken("client_credentials", "\ud800", "x"), (Unauthenticated, "client.invalid")),
         ("tokens.issue", IssueToken("client_credentials", "abc", "def", "no"), (Invalid, "scope.not_valid")),
         ("tokens.list", ListTokens("ffff"), (NotFound, "application.unknown")),

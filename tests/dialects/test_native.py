@@ -29,7 +29,7 @@ async def test_an_operation_runs_by_post_and_a_reading_one_also_by_get(house: Ho
 
 async def test_a_change_says_where_it_is_in_force(house: House) -> None:
     answer = await house.ask("POST", "/operations/tokens.revoke_subject", {"user": "bob"})
-    assert read(answer) == {"revoked": False, "tokens": 0}
+    assert read(answer) == {"revoked": False, "tokens": 0, "foreign": False}
     assert dict(answer.headers)["X-Ostiary-Applied"].startswith("epoch ")
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.store.values import BASIC, NOW, RECORD, SECRET, application, furnish, request
 
-from ostiary.core.oauth import RateLimit, Secret
+from ostiary.core.oauth import Proof, RateLimit, Secret
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Unauthenticated
 from ostiary.store.ports import ApplicationChange
 from ostiary.store.store import Store
@@ -115,4 +115,4 @@ async def test_a_new_secret_replaces_the_old_one_at_once(store: Store) -> None:
     await store.applications.set_secret("ab01", Secret("sha256", "0" * 64), RECORD)
     with pytest.raises(Unauthenticated):
         await store.tokens.issue(request("t"), RECORD)
-    assert (await store.tokens.issue(request("t", proof="0" * 64), RECORD)).expires_in == 1800
+    assert (await store.tokens.issue(request("t", proof=Proof("0" * 64)), RECORD)).expires_in == 1800

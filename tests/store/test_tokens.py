@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.store.values import BASIC, NOW, RECORD, SECRET, application, furnish, request
 
 from ostiary.core.digest import digest
-from ostiary.core.oauth import RateLimit
+from ostiary.core.oauth import Proof, RateLimit
 from ostiary.core.refusal import Invalid, NotFound, Refusal, Unauthenticated
 from ostiary.core.snapshot import SECOND
 from ostiary.store.ports import ApplicationChange, RecordFilter, ScopeChange, Token, TokenFilter
@@ -54,7 +54,7 @@ async def test_a_batch_answers_each_of_its_requests_by_itself(store: Store) -> N
         request("t0"),
         request("t1", "ab02"),
         request("t2", "ffff"),
-        request("t3", proof=digest("wrong").hex()),
+        request("t3", proof=Proof(digest("wrong").hex())),
         request("t4", scope="other"),
         *(request(f"u{each}") for each in range(200)),
     ]
@@ -96,13 +96,13 @@ async def test_an_expiry_is_fixed_at_issue(store: Store) -> None:
 async def test_a_revoked_token_is_dead_and_a_second_revocation_finds_nothing(store: Store) -> None:
     await furnish(store)
     await store.tokens.issue(request("t"), RECORD)
-    seq = await store.tokens.revoke(digest("t"), "", NOW, RECORD)
+    seq = (await store.tokens.revoke(digest("t"), "", NOW, RECORD)).seq
     assert await live(store, "t") == {}
     assert [(each.seq, each.kind, each.subject) for each in await store.changes.after(seq - 1, 9)] == [
         (seq, "token.revoked", digest("t").hex())
     ]
-    assert await store.tokens.revoke(digest("t"), "", NOW, RECORD) == 0
-    assert await store.tokens.revoke(digest("other"), "", NOW, RECORD) == 0
+    assert (await store.tokens.revoke(digest("t"), "", NOW, RECORD)).seq == 0
+    assert (await store.tokens.revoke(digest("other"), "", NOW, RECORD)).seq == 0
     assert await store.changes.newest() == seq
 
 
@@ -110,7 +110,7 @@ async def test_an_expired_token_and_that_of_an_inactive_application_can_be_revok
     await furnish(store)
     await store.tokens.issue(request("t"), RECORD)
     await store.applications.update("ab01", ApplicationChange(active=False), RECORD)
-    assert await store.tokens.revoke(digest("t"), "ab01", NOW + KEPT, RECORD) > 0
+    assert (await store.tokens.revoke(digest("t"), "ab01", NOW + KEPT, RECORD)).seq > 0
     await store.applications.update("ab01", ApplicationChange(active=True), RECORD)
     assert await live(store, "t") == {}
 
@@ -118,12 +118,12 @@ async def test_an_expired_token_and_that_of_an_inactive_application_can_be_revok
 async def test_a_token_is_revoked_only_for_its_own_application(store: Store) -> None:
     await furnish(store, "ab01", "ab02")
     await store.tokens.issue(request("t"), RECORD)
-    assert await store.tokens.revoke(digest("t"), "ab02", NOW, RECORD) == 0
+    assert (await store.tokens.revoke(digest("t"), "ab02", NOW, RECORD)).seq == 0
     with pytest.raises(NotFound) as refused:
         await store.tokens.revoke(digest("t"), "ffff", NOW, RECORD)
     assert refused.value.code == "application.unknown"
     assert list(await live(store, "t")) == [digest("t")]
-    assert await store.tokens.revoke(digest("t"), "ab01", NOW, RECORD) > 0
+    assert (await store.tokens.revoke(digest("t"), "ab01", NOW, RECORD)).seq > 0
 
 
 async def test_a_user_that_no_token_names_has_none_to_revoke(store: Store) -> None:

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from ostiary.core.digest import digest
-from ostiary.core.oauth import Application, Scope, Secret, TokenRequest
+from ostiary.core.oauth import Application, Proof, Scope, Secret, TokenRequest
 from ostiary.store.ports import ApplicationChange, Record
 from ostiary.store.store import Store
 
@@ -18,7 +18,7 @@ def application(client_id: str = "ab01", **fields: object) -> Application:
 
 
 def request(token: str, client_id: str = "ab01", **fields: object) -> TokenRequest:
-    asked = TokenRequest(client_id, digest(token), NOW, ("client_credentials",), proof=digest("secret").hex())
+    asked = TokenRequest(client_id, digest(token), NOW, ("client_credentials",), proof=Proof(digest("secret").hex()))
     return replace(asked, **fields)
 
 

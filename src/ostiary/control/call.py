@@ -3,6 +3,7 @@
 from msgspec import Struct, field
 
 from ostiary.core.permission import NOBODY, Principal
+from ostiary.link.messages import Change
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record
 
@@ -17,6 +18,9 @@ class Trail(Struct):
     """Set when workers had to apply something."""
     recorded: bool = False
     """The audit record went into the store together with the change."""
+
+    later: Change | None = None
+    """What workers are to hear of after the answer."""
 
     @property
     def applied(self) -> str:

@@ -5,6 +5,7 @@ line, OpenAPI and the audit are projections of the Registry that node.py builds 
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import ModuleType
@@ -16,12 +17,14 @@ from msgspec import Struct
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.core.permission import NOBODY
-from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated
+from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated, Unavailable
+from ostiary.link.messages import Change
 
 P = TypeVar("P", bound=Struct)
 R = TypeVar("R")
 Run = Callable[[Control, Call, P], Awaitable[R]]
 
+log = logging.getLogger("ostiary.control")
 _REPEATED = re.compile(r"(?<=^Invalid enum value) .*", re.DOTALL)
 """No answer repeats what was sent: it may be a secret in the wrong place."""
 RECORDED = (Unauthenticated, Forbidden, NotFound, Limited)
@@ -90,8 +93,7 @@ class Registry:
             allow(declared, call)
             return await declared.run(control, msgspec.structs.replace(call, operation=name), params)
         changing = asyncio.create_task(self._change(control, declared, params, call))
-        self._changing.add(changing)
-        changing.add_done_callback(self._changing.discard)
+        self._keep(changing)
         return await asyncio.shield(changing)
 
     async def settled(self) -> None:
@@ -110,7 +112,13 @@ class Registry:
             raise
         if not call.trail.recorded:
             await control.audit.append(call.done(control.clock()))
+        if call.trail.later is not None:
+            self._keep(asyncio.create_task(_tell(control, call.trail.later)))
         return result
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
 
     async def refused(self, control: Control, name: str, call: Call, refusal: Refusal) -> None:
         """Write the audit record of a refusal, unless `name` only reads.
@@ -120,6 +128,14 @@ class Registry:
         if not self.get(name).reads and isinstance(refusal, RECORDED):
             call = msgspec.structs.replace(call, operation=name)
             await control.audit.append(call.record(control.clock(), refusal.code))
+
+
+async def _tell(control: Control, change: Change) -> None:
+    """Have workers apply a change that no answer waits for; one that does not confirm it has lost its lease."""
+    try:
+        await control.workers.apply(change)
+    except Unavailable as refusal:
+        log.warning("Workers have not confirmed a change: %s", refusal.message)
 
 
 def allow(declared: Operation, call: Call) -> None:

@@ -10,7 +10,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ostiary.core.oauth import Application, RateLimit, Scope, Secret, TokenRequest
+from ostiary.core.oauth import Application, CodeRequest, RateLimit, Scope, Secret, TokenRequest
+from ostiary.core.refusal import Invalid
 
 T = TypeVar("T")
 
@@ -80,11 +81,12 @@ class Token(Struct, frozen=True):
     number: int
     digest: bytes
     kind: str
-    """`access`; refresh tokens and codes come with their grants."""
+    """`access`, `refresh` or `code`."""
     client_id: str
     user: str
     scopes: tuple[str, ...]
     grant: str
+    """How its family began."""
     issued: int
     expires_in: int
     """Seconds, fixed at issue."""
@@ -95,6 +97,20 @@ class Token(Struct, frozen=True):
     """Whether the client application is active."""
     application_details: dict[str, str]
     rate_limit: RateLimit | None = None
+    family: bytes = b""
+    """Name of all that came from the same grant; empty: it stands alone."""
+    refresh: bytes = b""
+    """Digest of the refresh token that was handed out with it; empty: none was."""
+    refresh_expires_in: int = 0
+    """Seconds; of that refresh token, as it was said at issue."""
+    sealed: bytes = b""
+    """The text of that refresh token, sealed for the holder of this token."""
+    spent: bool = False
+    """Used (a code), or replaced (a refresh token)."""
+
+    def live(self, now: int) -> bool:
+        """Whether it can still be used at `now`."""
+        return self.active and not self.revoked and not self.spent and self.expires >= now
 
 
 class TokenFilter(Struct, frozen=True):
@@ -114,6 +130,36 @@ class Issued(Struct, frozen=True):
     scopes: tuple[str, ...]
     issued: int
     expires_in: int
+    refresh: bytes = b""
+    """Digest of the refresh token that goes with it; empty: none."""
+    refresh_expires_in: int = 0
+    """Seconds."""
+    seq: int = 0
+    """Number of the change that ended the access token before it."""
+    replaced: tuple[bytes, ...] = ()
+    """Digests of access tokens that it ended."""
+
+
+class Ended(Invalid):
+    """A spent code or refresh token was shown again, and so its family was ended: that has to reach the workers."""
+
+    def __init__(self, code: str, message: str, seq: int, digests: tuple[bytes, ...]) -> None:
+        super().__init__(code, message)
+        self.seq = seq
+        self.digests = digests
+
+
+class Ending(NamedTuple):
+    """What a revocation did."""
+
+    seq: int
+    """Number of the change; 0: there was nothing to revoke, or no more."""
+    tokens: int
+    """How many were revoked now, of every kind."""
+    digests: tuple[bytes, ...]
+    """Access tokens that no worker may admit, those that were revoked before too."""
+    foreign: bool = False
+    """The token is another client application's."""
 
 
 class Revision(Struct, frozen=True):
@@ -189,8 +235,17 @@ class Applications(Protocol):
 
 
 class Tokens(Protocol):
+    async def weigh(self, request: TokenRequest) -> None:
+        """Refuse what `issue` would refuse now, as far as it does not rest on a code or a refresh token."""
+
     async def issue(self, request: TokenRequest, record: Record) -> Issued:
-        """Decide (core.oauth.decide) and keep in one transaction; many share a commit."""
+        """Decide (core.oauth.decide), use up and keep in one transaction; many share a commit.
+
+        Raises Ended where a spent code or refresh token was shown.
+        """
+
+    async def issue_code(self, request: CodeRequest, record: Record) -> str:
+        """Decide (core.oauth.decide_code) and keep; the redirect_uri that the code is for."""
 
     async def get(self, digest: bytes) -> Token | None:
         """Whatever its state, while its record is kept."""
@@ -201,14 +256,14 @@ class Tokens(Protocol):
     async def page(self, which: TokenFilter) -> list[Token]:
         """Live tokens, those of inactive applications too, oldest first. Refuses NotFound `application.unknown`."""
 
-    async def revoke(self, digest: bytes, client_id: str, at: int, record: Record) -> int:
-        """Number of the change; 0: unknown, revoked already, or not of `client_id` (empty: any).
+    async def revoke(self, digest: bytes, client_id: str, at: int, record: Record, *, refresh: bool = False) -> Ending:
+        """Revoke an access token (with `refresh`: or a refresh token) of `client_id` (empty: any) with its family.
 
         Refuses NotFound `application.unknown` where `client_id` names none.
         """
 
     async def revoke_user(self, user: str, at: int, record: Record) -> Changed[int]:
-        """How many tokens of the user were revoked now. `user` is compared exactly and not empty."""
+        """How many tokens and codes of the user were revoked now. `user` is compared exactly and not empty."""
 
 
 class Revisions(Protocol):

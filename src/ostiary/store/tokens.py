@@ -1,19 +1,22 @@
-"""Tokens in SQL: digests only, never a token's text.
+"""Tokens in SQL: access tokens, refresh tokens and codes; digests only, never a token's text.
 
 An issue takes no number of the change log: nobody can have cached anything of a token that did not exist. Each token
-keeps the number that was the newest when it was issued, which orders it against cut-offs.
+keeps the number that was the newest when it was issued, which orders it against cut-offs. What is used up (a code, a
+refresh token) is used up by a statement that only the first of two can succeed with.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
-from ostiary.core.oauth import Grant, TokenRequest, decide
+from ostiary.core.oauth import CodeRequest, Grant, Held, Refreshing, Reused, TokenRequest, decide
+from ostiary.core.oauth.applications import SECOND
+from ostiary.core.oauth.grants import FROM_KEPT
 from ostiary.core.refusal import NotFound, Refusal
-from ostiary.core.snapshot import SECOND
 from ostiary.store.applications import clients, details, rate_limit
-from ostiary.store.changes import keep, log, newest
-from ostiary.store.ports import Changed, Issued, Record, Token, TokenFilter
+from ostiary.store.changes import append, keep, log, newest
+from ostiary.store.codes import issue_code
+from ostiary.store.ports import Changed, Ended, Ending, Issued, Record, Token, TokenFilter
 from ostiary.store.scopes import named
 from ostiary.store.sql import Line, Row, Sql
 
@@ -23,12 +26,17 @@ KEPT = 86_400 * SECOND
 _INSERT = """
 INSERT INTO tokens (digest, kind, application, user_id, scope, grant_type, seq, issued, expires_in, expires, details)
 VALUES"""
+_ADD = """
+INSERT INTO tokens (digest, kind, application, user_id, scope, grant_type, seq, issued, expires_in, expires, details,
+  family, refresh, refresh_expires_in, sealed, began)
+VALUES"""
 _FORGET = """
 DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < :before ORDER BY expires LIMIT :most)
 """
 _SELECT = """
 SELECT t.id, t.digest, t.kind, a.client_id, t.user_id, t.scope, t.grant_type, t.issued, t.expires_in, t.expires,
-  t.details, t.revoked IS NOT NULL, a.active, a.details, a.limit_requests, a.limit_seconds
+  t.details, t.revoked IS NOT NULL, a.active, a.details, a.limit_requests, a.limit_seconds,
+  t.family, t.refresh, t.refresh_expires_in, t.sealed, t.spent IS NOT NULL
 FROM tokens t JOIN applications a ON a.id = t.application
 """
 _GET = f"{_SELECT} WHERE t.digest = :digest"
@@ -44,11 +52,25 @@ _OF_CLIENT = " AND t.application = (SELECT id FROM applications WHERE client_id 
 _OF_USER = " AND t.user_id = :user AND t.user_id <> ''"
 _ORDER = " ORDER BY t.id LIMIT :most"
 _OWNER = "SELECT 1 FROM applications WHERE client_id = :client_id"
-_REVOKE = """
-UPDATE tokens SET revoked = :at
-WHERE digest = :digest AND kind = 'access' AND revoked IS NULL
-  AND application IN (SELECT id FROM applications WHERE :client_id = '' OR client_id = :client_id)
+_HELD = """
+SELECT id, digest, kind, application, user_id, scope, grant_type, details, family, COALESCE(began, issued), expires,
+  spent IS NOT NULL, revoked IS NOT NULL, COALESCE(redirect_uri, ''), COALESCE(redirect_given, 0),
+  COALESCE(challenge, '')
+FROM tokens WHERE digest = :digest AND kind <> 'access'
 """
+_SPEND = "UPDATE tokens SET spent = :at WHERE id = :number AND spent IS NULL AND revoked IS NULL"
+_RENEW = """
+UPDATE tokens SET scope = :scope, expires_in = :expires_in, expires = :expires
+WHERE id = :number AND spent IS NULL AND revoked IS NULL
+"""
+_REPLACE = "DELETE FROM tokens WHERE family = :family AND kind = 'access' AND revoked IS NULL RETURNING digest"
+_NAMED = """
+SELECT t.family, a.client_id FROM tokens t JOIN applications a ON a.id = t.application
+WHERE t.digest = :digest AND t.kind IN ('access', :kind)
+"""
+_REVOKE = "UPDATE tokens SET revoked = :at WHERE digest = :digest AND revoked IS NULL"
+_REVOKE_FAMILY = "UPDATE tokens SET revoked = :at WHERE family = :family AND revoked IS NULL"
+_ACCESS = "SELECT digest FROM tokens WHERE family = :family AND kind = 'access'"
 _REVOKE_USER = "UPDATE tokens SET revoked = :at WHERE user_id = :user AND user_id <> '' AND revoked IS NULL"
 
 _encode = msgspec.json.Encoder().encode
@@ -57,43 +79,151 @@ MOST_DIGESTS = 1024
 Asked = tuple[TokenRequest, Record]
 
 
-def issue(sql: Sql, asked: Sequence[Asked]) -> list[Issued | Refusal]:
-    """Decide a batch of requests and keep what was granted: a constant number of statements whatever its size."""
-    known = clients(sql, sorted({request.client_id for request, _ in asked}))
-    names = sorted({name for client in known.values() for name in client.application.scopes})
-    scopes, seq = named(sql, names), newest(sql)
-    outcomes: list[Issued | Refusal] = []
-    tokens: list[Row] = []
-    records: list[Record] = []
-    for request, record in asked:
+class Batch:
+    """Requests decided one after the other, with a constant number of statements for those of client_credentials."""
+
+    def __init__(self, sql: Sql, asked: Sequence[Asked]) -> None:
+        self._sql = sql
+        self._clients = clients(sql, sorted({request.client_id for request, _ in asked}))
+        names = {name for client in self._clients.values() for name in client.application.scopes}
+        self._scopes = named(sql, sorted(names))
+        self._seq = newest(sql)
+        self._alone: list[Row] = []
+        self._records: list[Record] = []
+
+    def outcome(self, request: TokenRequest, record: Record) -> Issued | Refusal:
+        """What becomes of one request; nothing is written for one that is refused, unless it ends a family."""
         try:
-            grant = decide(known.get(request.client_id), scopes, request)
+            grant = self._grant(request)
+        except Reused as reused:
+            return self._end(reused, request.now, record)
         except Refusal as refusal:
-            outcomes.append(refusal)
-            continue
-        tokens.append(_row(request, grant, seq))
-        records.append(record)
-        outcomes.append(Issued(request.client_id, grant.scopes, grant.issued, grant.expires_in))
-    if tokens:
-        sql.change(_FORGET, before=asked[-1][0].now - KEPT, most=2 * len(tokens))
-        sql.insert(_INSERT, tokens)
-        keep(sql, records)
+            return refusal
+        if not grant.family:
+            self._alone.append(self._row(request, grant))
+            self._records.append(record)
+            return Issued(request.client_id, grant.scopes, grant.issued, grant.expires_in)
+        if grant.used is not None and not self._use(grant, grant.used):
+            return self._end(Reused(grant.used), request.now, record)
+        return self._add(request, grant, record)
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if self._alone:
+            self._sql.insert(_INSERT, self._alone)
+        if self._records:
+            keep(self._sql, self._records)
+
+    def _grant(self, request: TokenRequest) -> Grant:
+        held = _held(self._sql, request.presented) if request.grant in FROM_KEPT else None
+        return decide(self._clients.get(request.client_id), self._scopes, request, held)
+
+    def _use(self, grant: Grant, used: Held) -> bool:
+        """Use up a code or a refresh token, or let the refresh token live on; False: another request was first."""
+        refresh = grant.refresh
+        if used.kind == "code" or refresh is None or refresh.handed.digest != used.digest:
+            return self._sql.change(_SPEND, number=used.number, at=grant.issued) > 0
+        renewed = self._sql.change(
+            _RENEW, number=used.number, scope=" ".join(refresh.scopes), expires_in=refresh.expires_in,
+            expires=grant.issued + refresh.expires_in * SECOND,
+        )  # fmt: skip
+        return renewed > 0
+
+    def _add(self, request: TokenRequest, grant: Grant, record: Record) -> Issued:
+        """Keep an access token of a family, in place of the one before, and its refresh token if that is new."""
+        replaced = tuple(row[0] for row in self._sql.rows(_REPLACE, family=grant.family))
+        for digest in replaced:
+            self._seq = append(self._sql, grant.issued, "token.replaced", digest.hex())
+        refresh = grant.refresh
+        rows = [self._access(request, grant)]
+        if refresh is not None and (grant.used is None or refresh.handed.digest != grant.used.digest):
+            rows.append(self._refresh(grant, refresh))
+        self._sql.insert(_ADD, rows)
+        self._records.append(record)
+        issued = Issued(request.client_id, grant.scopes, grant.issued, grant.expires_in)
+        if refresh is not None:
+            issued = msgspec.structs.replace(
+                issued, refresh=refresh.handed.digest, refresh_expires_in=refresh.expires_in
+            )
+        return msgspec.structs.replace(issued, seq=self._seq if replaced else 0, replaced=replaced)
+
+    def _access(self, request: TokenRequest, grant: Grant) -> Row:
+        refresh = grant.refresh
+        handed = (None, None, None) if refresh is None else _handed(refresh)
+        return (*self._row(request, grant), grant.family, *handed, None)
+
+    def _refresh(self, grant: Grant, refresh: Refreshing) -> Row:
+        return (
+            refresh.handed.digest, "refresh", grant.client.number, grant.user, " ".join(refresh.scopes), grant.grant,
+            self._seq, grant.issued, refresh.expires_in, grant.issued + refresh.expires_in * SECOND,
+            _kept(grant.details), grant.family, None, None, None, refresh.began,
+        )  # fmt: skip
+
+    def _row(self, request: TokenRequest, grant: Grant) -> Row:
+        return (
+            request.digest, "access", grant.client.number, grant.user, " ".join(grant.scopes), grant.grant, self._seq,
+            grant.issued, grant.expires_in, grant.issued + grant.expires_in * SECOND, _kept(grant.details),
+        )  # fmt: skip
+
+    def _end(self, reused: Reused, at: int, record: Record) -> Ended:
+        """End the family of what was shown twice."""
+        family = reused.held.family
+        seq, digests = 0, _access_tokens(self._sql, family)
+        if self._sql.change(_REVOKE_FAMILY, family=family, at=at):
+            seq = self._seq = log(self._sql, "family.revoked", family.hex(), _reused(record, reused))
+        return Ended(reused.code, reused.message, seq, digests)
+
+
+def issue(sql: Sql, asked: Sequence[Asked]) -> list[Issued | Refusal]:
+    """Decide a batch of requests and keep what was granted."""
+    batch = Batch(sql, asked)
+    outcomes = [batch.outcome(request, record) for request, record in asked]
+    granted = sum(isinstance(outcome, Issued) for outcome in outcomes)
+    if granted:
+        sql.change(_FORGET, before=asked[-1][0].now - KEPT, most=2 * granted)
+    batch.flush()
     return outcomes
 
 
-def _row(request: TokenRequest, grant: Grant, seq: int) -> Row:
-    kept = _encode(grant.details).decode() if grant.details else "{}"
-    return (
-        request.digest, "access", grant.client.number, "", " ".join(grant.scopes), "client_credentials", seq,
-        grant.issued, grant.expires_in, grant.issued + grant.expires_in * SECOND, kept,
+def _reused(record: Record, reused: Reused) -> Record:
+    """The audit record of a family that ended because of a reuse."""
+    return msgspec.structs.replace(record, outcome=reused.code)
+
+
+def _kept(texts: dict[str, str]) -> str:
+    return _encode(texts).decode() if texts else "{}"
+
+
+def _handed(refresh: Refreshing) -> Row:
+    return refresh.handed.digest, refresh.expires_in, refresh.handed.sealed
+
+
+def _held(sql: Sql, digest: bytes) -> Held | None:
+    row = sql.row(_HELD, digest=digest)
+    if row is None:
+        return None
+    number, kept, kind, application, user, scope, grant, own, family, began, expires, spent, revoked = row[:13]
+    return Held(
+        number, kept, kind, application, user, tuple(scope.split(" ")), grant, details(own), family, began, expires,
+        bool(spent), bool(revoked), row[13], bool(row[14]), row[15],
     )  # fmt: skip
+
+
+def _access_tokens(sql: Sql, family: bytes) -> tuple[bytes, ...]:
+    return tuple(row[0] for row in sql.rows(_ACCESS, family=family))
+
+
+def _weigh(sql: Sql, request: TokenRequest) -> None:
+    client = clients(sql, [request.client_id]).get(request.client_id)
+    decide(client, {}, request)
 
 
 def _token(row: Row) -> Token:
     number, digest, kind, client, user, scope, grant, issued, expires_in, expires, own, revoked, active = row[:13]
     return Token(
         number, digest, kind, client, user, tuple(scope.split(" ")), grant, issued, expires_in, expires, details(own),
-        bool(revoked), bool(active), details(row[13]), rate_limit(row[14], row[15]),
+        bool(revoked), bool(active), details(row[13]), rate_limit(row[14], row[15]), row[16] or b"", row[17] or b"",
+        row[18] or 0, row[19] or b"", bool(row[20]),
     )  # fmt: skip
 
 
@@ -121,6 +251,12 @@ class SqlTokens:
     async def issue(self, request: TokenRequest, record: Record) -> Issued:
         return await self._writer.together(issue, (request, record))
 
+    async def weigh(self, request: TokenRequest) -> None:
+        await self._reader.each(lambda sql: _weigh(sql, request))
+
+    async def issue_code(self, request: CodeRequest, record: Record) -> str:
+        return await self._writer.each(lambda sql: issue_code(sql, request, record))
+
     async def get(self, digest: bytes) -> Token | None:
         found = await self._reader.each(lambda sql: sql.row(_GET, digest=digest))
         return None if found is None else _token(found)
@@ -141,13 +277,23 @@ class SqlTokens:
 
         return [_token(row) for row in await self._lister.each(unit)]
 
-    async def revoke(self, digest: bytes, client_id: str, at: int, record: Record) -> int:
-        def unit(sql: Sql) -> int:
+    async def revoke(self, digest: bytes, client_id: str, at: int, record: Record, *, refresh: bool = False) -> Ending:
+        def unit(sql: Sql) -> Ending:
             _check_owner(sql, client_id)
-            if not sql.change(_REVOKE, digest=digest, client_id=client_id, at=at):
+            found = sql.row(_NAMED, digest=digest, kind="refresh" if refresh else "access")
+            if found is None or (client_id and found[1] != client_id):
                 keep(sql, [record])
-                return 0
-            return log(sql, "token.revoked", digest.hex(), record)
+                return Ending(0, 0, (), found is not None)
+            family = found[0]
+            digests = (digest,) if family is None else _access_tokens(sql, family)
+            if family is None:
+                count = sql.change(_REVOKE, digest=digest, at=at)
+            else:
+                count = sql.change(_REVOKE_FAMILY, family=family, at=at)
+            if not count:
+                keep(sql, [record])
+                return Ending(0, 0, digests)
+            return Ending(log(sql, "token.revoked", digest.hex(), record), count, digests)
 
         return await self._writer.each(unit)
 

@@ -17,7 +17,7 @@ from ostiary.core.oauth import scope_name_ok
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Refusal
 from ostiary.dialects import credentials
-from ostiary.dialects.apifest import applications, gateway, scopes, tokens
+from ostiary.dialects.apifest import applications, codes, gateway, scopes, tokens
 from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.tokens import twice
 from ostiary.dialects.apifest.words import MEDIA_TYPE, NOT_FOUND, TOO_LARGE, Said, answer, error, refused
@@ -25,7 +25,7 @@ from ostiary.dialects.desk import Desk, call_of
 from ostiary.dialects.message import Answer, Network, Request, parse_pairs, repeated, segment, within
 
 ROOM = 65_536
-ROWS = (*gateway.ROWS, *scopes.ROWS, *applications.ROWS, *tokens.ROWS)
+ROWS = (*gateway.ROWS, *scopes.ROWS, *applications.ROWS, *codes.ROWS, *tokens.ROWS)
 EXACT = {(row.method, row.path): row for row in ROWS if "{" not in row.path}
 ITEMS = {(row.method, row.path.partition("{")[0]): row for row in ROWS if "{" in row.path}
 _CLIENT_ID = re.compile(r"[a-f0-9]+", re.ASCII)

@@ -1,5 +1,6 @@
 """Tokens as ApiFest speaks of them (apifest.md B4 to B7): issued, validated, listed, revoked."""
 
+from ostiary.control.plugged import Failed
 from ostiary.control.tokens import (
     CheckToken,
     IssuedToken,
@@ -10,14 +11,17 @@ from ostiary.control.tokens import (
     RevokeToken,
     TokenState,
 )
-from ostiary.core.oauth import BUILT_IN_GRANTS
+from ostiary.core.oauth import BUILT_IN_GRANTS, grants
+from ostiary.core.refusal import Unauthenticated
 from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.bodies import object_in
 from ostiary.dialects.apifest.words import (
     CLIENT,
+    HEADERS,
     INVALID_TOKEN,
     UNSUPPORTED_GRANT,
     Said,
+    Words,
     answer,
     encoded,
     error,
@@ -27,12 +31,18 @@ from ostiary.dialects.credentials import basic
 from ostiary.dialects.message import FORM, Answer, parse_pairs, repeated
 
 PAGE = 10_000
-NEEDS: dict[str, tuple[str, ...]] = {
-    "authorization_code": ("code", "redirect_uri"),
-    "refresh_token": ("refresh_token",),
-    "password": ("username", "password"),
+NEEDS: dict[str, tuple[str, ...]] = {**grants.NEEDS, "authorization_code": ("code", "redirect_uri")}
+"""What a grant's request must bring here."""
+CANNOT = (401, '{"error": "cannot authenticate user"}')
+ISSUE_WORDS: Words = {
+    "login.refused": (401, '{"error": "invalid username/password"}'),
+    "login.inactive": CANNOT,
+    "user.refused": (401, '{"error": "invalid username/password"}'),
+    "user.undecided": CANNOT,
+    "code.invalid": (400, '{"error": "invalid auth_code"}'),
+    "code.foreign": CLIENT,
+    "refresh.invalid": (400, '{"error":"invalid refresh token"}'),
 }
-"""What a grant's request must bring."""
 
 
 async def issue(asked: Asked) -> Answer:
@@ -47,15 +57,56 @@ async def issue(asked: Asked) -> Answer:
     for name in NEEDS.get(grant, ()):
         if not form.get(name):
             raise missing(name)
-    params = IssueToken(grant, form["client_id"], form["client_secret"], form.get("scope"))
-    issued: IssuedToken = await asked.run("tokens.issue", params)
-    shown = {
+    try:
+        issued: IssuedToken = await asked.run("tokens.issue", _params(form))
+    except Failed as failed:
+        return _failed(failed)
+    except Unauthenticated as refusal:
+        if refusal.code == "user.refused" and grant != "password":
+            raise Said(CANNOT) from None
+        raise
+    return encoded(issued_members(issued))
+
+
+def _params(form: dict[str, str]) -> IssueToken:
+    return IssueToken(
+        grant_type=form["grant_type"],
+        client_id=form["client_id"],
+        client_secret=form["client_secret"],
+        scope=form.get("scope"),
+        code=form.get("code"),
+        redirect_uri=form.get("redirect_uri"),
+        code_verifier=form.get("code_verifier"),
+        refresh_token=form.get("refresh_token"),
+        username=form.get("username"),
+        password=form.get("password"),
+        form={name: value for name, value in form.items() if name != "client_secret"},
+    )
+
+
+def issued_members(issued: IssuedToken) -> dict[str, str]:
+    """The members of the answer, in order; lifetimes are texts."""
+    members = {
         "access_token": issued.access_token,
+        "refresh_token": issued.refresh_token,
         "token_type": issued.token_type,
         "expires_in": str(issued.expires_in),
         "scope": issued.scope,
+        "refresh_expires_in": None if issued.refresh_expires_in is None else str(issued.refresh_expires_in),
     }
-    return encoded(shown)
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _failed(failed: Failed) -> Answer:
+    """A plug-in's own refusal."""
+    if not failed.own:
+        return answer(*CANNOT)
+    if failed.body is None:
+        said = error(failed.status, failed.message) if failed.message else (failed.status, CANNOT[1])
+        return answer(*said, tuple(failed.headers.items()))
+    own = {name.lower() for name in failed.headers}
+    standing = tuple(each for each in HEADERS if each[0].lower() not in own)
+    return Answer(failed.status, failed.body, (*standing, *failed.headers.items()))
 
 
 def _form(asked: Asked) -> dict[str, str]:
@@ -85,7 +136,7 @@ async def validate(asked: Asked) -> Answer:
     state: TokenState = await asked.run("tokens.check", CheckToken(token))
     if not state.active:
         raise Said(INVALID_TOKEN)
-    return encoded(shown(state, token, reveal=asked.settings.validate_reveals_refresh))
+    return encoded(shown(state, token, state.refresh_token if asked.settings.validate_reveals_refresh else None))
 
 
 async def list_(asked: Asked) -> Answer:
@@ -100,7 +151,7 @@ async def list_(asked: Asked) -> Answer:
         params = ListTokens(asked.query["client_id"], asked.query["user_id"], PAGE, after)
         page = await asked.run("tokens.list", params)
         found += page or []
-    return encoded([shown(state, state.handle) for state in found])
+    return encoded([shown(state, state.handle, state.refresh_handle) for state in found])
 
 
 async def revoke(asked: Asked) -> Answer:
@@ -127,28 +178,29 @@ async def revoke_subject(asked: Asked) -> Answer:
     return answer(200, '{"revoked":"true"}', asked.receipt())
 
 
-def shown(state: TokenState, token: str, *, reveal: bool = True) -> dict[str, object]:
-    """The object, in ApiFest's order. There are no refresh tokens and no codes yet: their fields are empty."""
+def shown(state: TokenState, token: str, refresh: str | None) -> dict[str, object]:
+    """The object, in ApiFest's order; `refresh` stands for its refresh token."""
+    lasting = state.expires_in if state.refresh_expires_in is None else state.refresh_expires_in
     members: dict[str, object] = {
         "token": token,
-        "refreshToken": "" if reveal else None,
+        "refreshToken": refresh,
         "expiresIn": str(state.expires_in),
         "type": "Bearer",
         "scope": state.scope,
         "valid": state.active,
         "clientId": state.client_id,
-        "codeId": "",
+        "codeId": state.code_id,
         "userId": state.user,
         "applicationDetails": state.application_details or None,
         "details": state.details or None,
         "created": state.issued // 1000,
-        "refreshExpiresIn": str(state.expires_in),
+        "refreshExpiresIn": str(lasting),
     }
     return {name: value for name, value in members.items() if value is not None}
 
 
 ROWS = (
-    Row("POST", "/oauth20/tokens", "tokens.issue", issue, FORM, clients=True),
+    Row("POST", "/oauth20/tokens", "tokens.issue", issue, FORM, ISSUE_WORDS, clients=True),
     Row("GET", "/oauth20/tokens", "tokens.list", list_),
     Row("DELETE", "/oauth20/tokens", "tokens.revoke_subject", revoke_subject),
     Row("GET", "/oauth20/tokens/validate", "tokens.check", validate),
