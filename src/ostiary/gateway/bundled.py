@@ -1,5 +1,6 @@
 """The bundled plug-ins. Each shows how one is written: arguments, and one function on the request or the response."""
 
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -40,10 +41,14 @@ class HeaderName(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Field(msgspec.Struct, forbid_unknown_fields=True):
-    """A top-level member of a JSON object and the value that it gets."""
+    """A top-level member of a JSON object and the value that it gets.
+
+    `otherwise`: what an action does with another body: refuse it (400), or fail (500, as ApiFest's actions do).
+    """
 
     field: str
     value: object
+    otherwise: Literal["refuse", "fail"] = "refuse"
 
 
 class FieldName(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,7 +108,7 @@ def _request_object(request: Request) -> dict[str, object]:
 
 
 def _set_in_request(request: Request, field: Field) -> None:
-    document = _request_object(request)
+    document = _request_object(request) if field.otherwise == "refuse" else _object(request.body)
     document[field.field] = field.value
     request.body = msgspec.json.encode(document)
 
