@@ -30,6 +30,8 @@ from ostiary.core.settings import KEYS, MappingFiles, Settings, value_of, values
 from ostiary.core.source import Document
 
 SQLITE = "sqlite:///"
+MOST_LISTED = 1000
+"""Mistakes, changed settings or routes that are named at most."""
 Hold = Callable[[Settings], Settings]
 """Settings -> the same, with what needs a restart as it runs."""
 
@@ -89,7 +91,7 @@ def build(loaded: Loaded, catalogue: Catalogue, public: str, hold: Hold | None =
     faults = [loaded.assembly.mistake(*fault) for fault in compiler.faults]
     mistakes = [*loaded.mistakes, *faults, *compiler.mistakes]
     if mistakes:
-        return in_order(mistakes, loaded.sources)
+        return told(in_order(mistakes, loaded.sources), loaded.sources)
     return Built(
         replace(settings, routes=[]),
         loaded.origins,
@@ -99,6 +101,13 @@ def build(loaded: Loaded, catalogue: Catalogue, public: str, hold: Hold | None =
         in_order([*loaded.warnings, *compiler.warnings], loaded.sources),
         loaded.sources,
     )
+
+
+def told(mistakes: list[Mistake], sources: Sources) -> list[Mistake]:
+    """As many as anybody reads; more would keep the event loop busy with telling them."""
+    rest = len(mistakes) - MOST_LISTED
+    more = [Mistake("", f"{rest} more mistakes are not listed", sources.main)] if rest > 0 else []
+    return [*mistakes[:MOST_LISTED], *more]
 
 
 def in_order(mistakes: list[Mistake], sources: Sources) -> list[Mistake]:
@@ -127,6 +136,7 @@ class _Loading:
         self._assembly.override(self._environ)
         self._warnings += (Mistake("", text) for text in unused(self._environ))
         settings = self._bound()
+        self._warn_of_trust(settings)
         mappings = self._mappings(settings)
         global_errors = self._global_errors(settings)
         return Loaded(
@@ -180,6 +190,12 @@ class _Loading:
         further = [fault for fault in checks(resolved(settings, self._root)) if fault.where[:2] not in broken]
         self._mistakes += (self._assembly.mistake(*fault) for fault in (*binder.faults, *further))
         return settings
+
+    def _warn_of_trust(self, settings: Settings) -> None:
+        networks = settings.dialects.apifest.trusted_networks
+        if networks:
+            text = f"peers of the admin listener in {', '.join(networks)} need no credentials on ApiFest's paths"
+            self._warnings.append(self._assembly.mistake(("dialects", "apifest", "trusted_networks"), text))
 
     def _secret(self, source: str, name: str) -> str:
         if source == "env":
@@ -417,7 +433,6 @@ class Changes(Struct, frozen=True):
     routes: RouteChanges
 
 
-MOST_LISTED = 1000
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 

@@ -7,6 +7,7 @@ taken apart, and each piece is tried by itself, down to the values that are wron
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -89,7 +90,7 @@ class Binder:
         known = {each.name: each for each in fields(section)}
         for name in data:
             if name not in known:
-                self.faults.append(Fault((*where, name), unknown(name, known)))
+                self.faults.append(Fault((*where, name), unknown(name, tuple(known))))
         return section(**{name: self._field(each, data, where) for name, each in known.items()})
 
     def _field(self, each: Field, data: dict[str, Any], where: Where) -> Any:
@@ -115,7 +116,8 @@ class Binder:
         raise ValueError("expected a secret: text in quotes, {env: NAME} or {file: PATH}")
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
+@lru_cache(1024)
+def unknown(name: str, known: tuple[str, ...]) -> str:
     """What to say of a name that is none of `known`."""
     near = get_close_matches(name, known, 1, 0.6)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"

@@ -6,6 +6,7 @@ mapping file by its line. Routes that say the same share one policy, so that 100
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -50,11 +51,13 @@ RESERVED: Final = "ostiary"
 """The upstream that is Ostiary itself."""
 PUBLIC: Final = (("POST", "/oauth20/tokens"),)
 """What the gateway forwards to control."""
+MOST_HINTS: Final = 200
+"""After so many faults it is no longer told what may have been meant, which takes its time."""
 CLASSES: Final[dict[str, tuple[Literal["action", "filter"], Plugin]]] = {
     "com.apifest.example.ReplaceCustomerIdAction": ("action", Plugin("replace_user_id")),
     "com.apifest.example.AddSenderIdInBodyAction": (
         "action",
-        Plugin("set_json_field", {"field": "senderId", "value": "1232"}),
+        Plugin("set_json_field", {"field": "senderId", "value": "1232", "otherwise": "fail"}),
     ),
     "com.apifest.example.RemoveBalanceFilter": ("filter", Plugin("remove_json_field", {"field": "balance"})),
 }
@@ -172,7 +175,7 @@ class Compiler:
         for index, grant in enumerate(settings.dialects.apifest.default_grant_types):
             if grant not in grants:
                 where: Where = ("dialects", "apifest", "default_grant_types", index)
-                self._fault(where, f"no grant type is named {grant[:64]}{_near(grant, grants)}")
+                self._fault(where, f"no grant type is named {grant[:64]}{_near(grant, tuple(grants))}")
         self._owner()
 
     def _owner(self) -> None:
@@ -211,8 +214,8 @@ class Compiler:
         index = self._upstreams.get(name)
         if index is None or name == RESERVED:
             if ("upstreams", name) not in self._broken:
-                others = [each for each in self._upstreams if each != RESERVED]
-                self._fault(where, f"no upstream is named {name[:64]}{_near(name, others)}")
+                near = _near(name, tuple(self._settings.upstreams)) if len(self.faults) < MOST_HINTS else ""
+                self._fault(where, f"no upstream is named {name[:64]}{near}")
             return 0
         return index
 
@@ -283,7 +286,7 @@ class Compiler:
             if ("limits", settings) in self._broken:
                 return None
             if found is None:
-                near = _near(settings, self._settings.limits)
+                near = _near(settings, tuple(self._settings.limits))
                 self._fault(("limit",), f"no limit is named {settings[:64]}{near}")
                 return None
             name, settings = settings, found
@@ -520,12 +523,12 @@ def _meets(parts: tuple[Piece, ...], path: str) -> bool:
     return table.find(b"GET", path.encode()) is not None
 
 
-def _near(name: str, names: Iterable[str]) -> str:
-    names = sorted(names)
+@lru_cache(256)
+def _near(name: str, names: tuple[str, ...]) -> str:
     near = get_close_matches(name, names, 1, 0.6)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; there are {', '.join(names[:20])}" if names else "; none is declared"
+    return f"; there are {', '.join(sorted(names)[:20])}" if names else "; none is declared"
 
 
 def _placed(place: Where | Use) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,13 +32,11 @@ def read_json(text: str, file: str) -> Document:
         return nothing(file, 0, f"not JSON: {'a number has too many digits' if digits else problem}")
     lone = SURROGATE.search(text)
     if lone and not _encodable(data):
-        return nothing(file, _line_at(text, lone.start()), "a lone surrogate is no text")
-    mistakes = (
-        [Mistake("", f"{name[:64]!r} stands twice here", file, _line_at(text, at)) for name, at in _doubled(text)]
-        if doubled
-        else []
-    )
-    return whole(data, mistakes, lambda where: _json_line(text, where), file, nul_line(text))
+        return nothing(file, _Json(text).line_at(lone.start()), "a lone surrogate is no text")
+    places = _Json(text)
+    twice = places.doubled() if doubled else ()
+    mistakes = [Mistake("", f"{name[:64]!r} stands twice here", file, line) for name, line in twice]
+    return whole(data, mistakes, places.line, file, nul_line(text))
 
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -59,54 +58,65 @@ _decode = json.JSONDecoder().raw_decode
 _blank = re.compile(r"[ \t\n\r]*")
 
 
-def _skip(text: str, at: int) -> int:
-    match = _blank.match(text, at)
-    return match.end() if match else at
+class _Json:
+    """Where everything stands in a valid JSON text; each object and array is looked into once, when it is asked for."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._newlines: list[int] = []
+        self._found: dict[int, dict[str | int, tuple[int, int]]] = {}
 
-def _members(text: str, at: int) -> Iterator[tuple[str | int, int, int]]:
-    """Key (or index), where it stands and where its value stands, of the object or array at `at`."""
-    closing = "}" if text[at] == "{" else "]"
-    index = 0
-    at = _skip(text, at + 1)
-    while text[at] != closing:
-        name: str | int = index
-        key_at = at
-        if closing == "}":
-            name, at = _decode(text, at)
-            at = _skip(text, _skip(text, at) + 1)
-        yield name, key_at, at
-        at = _skip(text, _decode(text, at)[1])
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-        index += 1
+    def line(self, where: Where) -> int:
+        """The line of a place, or of the nearest one around it."""
+        at, found = self._skip(0), 0
+        for step in where:
+            here = self._members(at) if self._text[at] in "{[" else {}
+            if step not in here:
+                break
+            found, at = here[step]
+        return self.line_at(found)
 
+    def line_at(self, at: int) -> int:
+        """The line of a position."""
+        if not self._newlines:
+            self._newlines = [found.start() for found in re.finditer("\n", self._text)] or [len(self._text)]
+        return bisect_left(self._newlines, at) + 1
 
-def _json_line(text: str, where: Where) -> int:
-    at, found = _skip(text, 0), 0
-    for step in where:
-        if text[at] not in "{[":
-            break
-        hit = next((each for each in _members(text, at) if each[0] == step), None)
-        if hit is None:
-            break
-        found, at = hit[1], hit[2]
-    return _line_at(text, found)
+    def doubled(self) -> Iterator[tuple[str, int]]:
+        """Each key that stands again in its object, and its line."""
+        waiting = [self._skip(0)]
+        while waiting:
+            seen: set[str | int] = set()
+            for name, key_at, value_at in self._walk(waiting.pop()):
+                if name in seen:
+                    yield str(name), self.line_at(key_at)
+                seen.add(name)
+                if self._text[value_at] in "{[":
+                    waiting.append(value_at)
 
+    def _members(self, at: int) -> dict[str | int, tuple[int, int]]:
+        if at not in self._found:
+            self._found[at] = {name: (key_at, value_at) for name, key_at, value_at in self._walk(at)}
+        return self._found[at]
 
-def _line_at(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
+    def _walk(self, at: int) -> Iterator[tuple[str | int, int, int]]:
+        """Key (or index), where it stands and where its value stands, of the object or array at `at`."""
+        text = self._text
+        closing = "}" if text[at] == "{" else "]"
+        index = 0
+        at = self._skip(at + 1)
+        while text[at] != closing:
+            name: str | int = index
+            key_at = at
+            if closing == "}":
+                name, at = _decode(text, at)
+                at = self._skip(self._skip(at) + 1)
+            yield name, key_at, at
+            at = self._skip(_decode(text, at)[1])
+            if text[at] == ",":
+                at = self._skip(at + 1)
+            index += 1
 
-
-def _doubled(text: str) -> Iterator[tuple[str, int]]:
-    """Each key that stands again in its object, and where."""
-    waiting = [_skip(text, 0)]
-    while waiting:
-        at = waiting.pop()
-        seen: set[str | int] = set()
-        for name, key_at, value_at in _members(text, at):
-            if name in seen:
-                yield str(name), key_at
-            seen.add(name)
-            if text[value_at] in "{[":
-                waiting.append(value_at)
+    def _skip(self, at: int) -> int:
+        match = _blank.match(self._text, at)
+        return match.end() if match else at

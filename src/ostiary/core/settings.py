@@ -289,15 +289,11 @@ class OauthSettings(Section, frozen=True):
         Issuer,
         about("its name in metadata and answers; empty: the gateway's URL (no effect yet)", "https://api.example.org"),
     ] = Issuer("")
-    code_lifetime: Annotated[Timeout, about("life of an authorization code (no effect yet)", "60s")] = Timeout(
-        60 * SECOND
+    code_lifetime: Annotated[Timeout, about("life of an authorization code", "60s")] = Timeout(60 * SECOND)
+    refresh_absolute_lifetime: Annotated[Timeout, about("refreshing ends so long after the first issue", "30d")] = (
+        Timeout(30 * DAY)
     )
-    refresh_absolute_lifetime: Annotated[
-        Timeout, about("refreshing ends so long after the first issue (no effect yet)", "30d")
-    ] = Timeout(30 * DAY)
-    authenticator: Annotated[
-        str, about("who checks names and passwords: Ostiary, or a plug-in (no effect yet)", "ostiary")
-    ] = "ostiary"
+    authenticator: Annotated[str, about("who checks names and passwords: Ostiary, or a plug-in", "ostiary")] = "ostiary"
     grants: Annotated[dict[str, str], about("further grant types and the plug-in of each", "{sms: acme_sms}")] = {}
     signing_alg: Annotated[
         Literal["ES256", "EdDSA", "RS256"], about("how tokens are signed (no effect yet)", "ES256")
@@ -312,13 +308,9 @@ class ApifestSettings(Section, frozen=True):
 
     revoke_as_string: Annotated[bool, about('revoke answers {"revoked":"true"}; false: the boolean', "true")] = True
     strict_status: Annotated[bool, about("failures that ApiFest answers with 200 get their own status", "true")] = False
-    legacy_redirects: Annotated[
-        bool, about("auth-codes accepts any URL: an open redirector (no effect yet)", "false")
-    ] = False
+    legacy_redirects: Annotated[bool, about("auth-codes accepts any URL: an open redirector", "false")] = False
     reload_by_get: Annotated[bool, about("GET /apifest-reload reloads too", "true")] = True
-    reveal_client_secrets: Annotated[
-        bool, about("keep new client secrets, encrypted, and list them (no effect yet)", "false")
-    ] = False
+    reveal_client_secrets: Annotated[bool, about("keep new client secrets, encrypted, and list them", "false")] = False
     validate_reveals_refresh: Annotated[bool, about("tokens/validate shows the refresh token", "true")] = True
     gateway_status: Annotated[
         Literal["compat", "standard"],
