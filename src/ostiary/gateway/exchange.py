@@ -83,7 +83,7 @@ class Exchange:
         self._override: tuple[bytes, bytes] | None = None
         self._payload = b""
         self.stop = NEVER
-        self._late = 504
+        self._late: int | Callable[[], None] = 504
 
     # -- admit
 
@@ -221,7 +221,7 @@ class Exchange:
             cell.leave(drawn)
             drawn(cell.alone(now // 1000))
             return
-        self.wait(lambda: cell.leave(drawn), now + LATER, 503)
+        self.wait(lambda: cell.leave(drawn), now + SOON, lambda: drawn(cell.alone(monotonic_ns() // 1000)))
 
     def _limited(self, wait: int) -> None:
         seconds = max(1, -(-wait // 1_000_000))
@@ -639,10 +639,10 @@ class Exchange:
 
     # -- wait
 
-    def wait(self, give_up: Callable[[], object], until: int, late: int) -> None:
-        """Nothing to do until a callback comes, or until `until` (monotonic ns): then the answer is the status `late`.
+    def wait(self, give_up: Callable[[], object], until: int, late: int | Callable[[], None]) -> None:
+        """Nothing to do until a callback comes, or until `until` (monotonic ns).
 
-        `give_up` calls the callback off.
+        Then `give_up` calls the callback off, and `late` is the status to answer with, or how to go on.
         """
         self._waiting, self._late = give_up, late
         self.client.deadline = min(until, self.stop)
@@ -666,6 +666,11 @@ class Exchange:
         """The client's deadline is past; `reading`: while the request body was being read."""
         late = self._late if self._waiting is not None else 408 if reading and not self.client.paused else 504
         self.stop_waiting()
+        if not isinstance(late, int):
+            if monotonic_ns() < self.stop:
+                late()
+                return
+            late = 504
         self.drop_backend()
         if self.head_sent:
             self.client.abort("timed out")

@@ -118,8 +118,8 @@ class Worker:
             self.draw_now(cell, cell.want())
 
     def draw_now(self, cell: Cell, want: Want) -> bool:
-        """Draw what `cell` wants; False when control is away."""
-        if not self._connected and monotonic_ns() >= self.lease_until:
+        """Draw what `cell` wants; False when control has been silent for longer than a lease."""
+        if monotonic_ns() >= self.lease_until:
             return False
         self.cells.asked(cell)
         if not self._questions and not self._wants:
