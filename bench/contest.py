@@ -7,7 +7,7 @@ from bench.measure import cpu_seconds, median_ratio
 from bench.peers import Running
 from bench.stage import Stage, job, say
 
-WARM_UP = 0.3
+WARM_UP = 0.5
 """Seconds."""
 
 
@@ -49,9 +49,9 @@ def sample(stage: Stage, program: Running, seconds: float) -> Sample:
 
 
 def contest(stage: Stage, programs: list[Running], rounds: int) -> Scores:
-    """All rounds, every other one in reverse order; each program is warmed up first."""
-    for program in programs:
-        stage.load(job(program, WARM_UP, 32)).result()
+    """All rounds, every other one in reverse order; all programs are warmed up first, at once."""
+    for load in [stage.load(job(program, WARM_UP, 32)) for program in programs]:
+        load.result()
     samples: dict[str, list[Sample]] = {program.name: [] for program in programs}
     for number in range(rounds):
         for program in programs if number % 2 == 0 else reversed(programs):

@@ -1,4 +1,4 @@
-"""Added latency at a fixed open-loop rate, half of what the slowest of nginx and Ostiary can do.
+"""Added latency at a fixed open-loop rate, half of what Ostiary can do.
 
 Added: over the same rate straight to the backend, in the same round.
 """
@@ -55,8 +55,7 @@ def measure(stage: Stage) -> Outcome:
         ours = ostiary.running()
         direct = Running("backend alone", ours.process, backend)
         programs = [direct, ours, *peers]
-        measured = [program for program in programs if program.name in ("Ostiary", NGINX.name)]
-        rate = min(stage.saturate(program, 1).rate for program in measured) / 2
+        rate = stage.saturate(ours, stage.scale.seconds).rate / 2
         say(f"  {rate:,.0f} requests/s")
         turns: dict[str, list[Latency]] = {program.name: [] for program in programs}
         for number in range(stage.scale.rounds):

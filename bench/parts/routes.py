@@ -76,7 +76,7 @@ def reloads(stage: Stage, gateway: Ostiary, paths: Paths) -> Reloads:
         gateway.reload()
         spans.append((began, monotonic()))
         say(f"  reload of {stage.scale.routes:,} routes: {spans[-1][1] - began:.2f} s")
-        sleep(1)
+        sleep(0.5)
     return judged(load, rate, spans)
 
 
