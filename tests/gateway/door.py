@@ -18,6 +18,7 @@ from ostiary.gateway.worker import Worker
 from ostiary.link.messages import Grant, Pattern, Routes, Want
 
 FOREVER = 1 << 60
+PLAIN = Policy()
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Line:
     match: str
     to: str
     upstream: str = "u"
-    policy: Policy = Policy()
+    policy: Policy = PLAIN
     order: int = 0
 
 
