@@ -296,7 +296,7 @@ async def test_what_a_client_says_of_its_address_does_not_count() -> None:
 
 
 async def test_a_large_limit_is_drawn_in_batches_and_grants_all_of_its_quota() -> None:
-    async with stage(route(Policy(limit=limited(640, "route")))) as on:
+    async with stage(route(Policy(limit=limited(640, "route", 3_600_000_000)))) as on:
         passed = [await allowed(on, get("/a")) for _ in range(645)]
         assert passed == [True] * 640 + [False] * 5
         assert on.control.draws <= 70
