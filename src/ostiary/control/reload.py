@@ -246,7 +246,7 @@ class Reloader:
             receipt = await self._swap(draft, origin, author)
         except NotReloaded as refusal:
             for mistake in refusal.mistakes:
-                acknowledgements.error("%s:%d: %s: %s", mistake.file, mistake.line, mistake.path, mistake.message)
+                acknowledgements.error("%s", mistake)
             acknowledgements.error(refusal.outcome)
             raise
         change = draft.change
