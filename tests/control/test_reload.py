@@ -16,6 +16,7 @@ from ostiary.control.configuration import Built
 from ostiary.control.reload import NotReloaded, Reloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.sources import Sources
+from ostiary.core.compile import PUBLIC
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Forbidden, Invalid, NotFound, Unavailable
 from ostiary.core.snapshot import Snapshot
@@ -33,6 +34,7 @@ routes:
 errors: {404: {error: none}}
 """
 SECOND = FIRST + "log: {level: DEBUG}\nadmin: {listen: '127.0.0.1:1'}\nlimits: {default: {requests: 5}}\n"
+OWN = [f"{method} {path}" for method, path in PUBLIC]
 BROKEN = FIRST.replace("GET /a", "GET a") + "nonsense: 1\n"
 
 
@@ -138,7 +140,7 @@ async def desk(house: House, tmp_path: Path) -> AsyncIterator[Desk]:
 
 async def test_the_start_serves_the_files_and_keeps_them(desk: Desk) -> None:
     await desk.start()
-    assert desk.workers.serve == ["GET /a", "POST /oauth20/tokens", "GET"]
+    assert desk.workers.serve == ["GET /a", *OWN, "GET"]
     (kept,) = await desk.revisions.page(10)
     assert (kept.number, kept.origin, kept.author, kept.routes) == (1, "start", "node", 2)
     assert [each.compiled.snapshot.revision for each in desk.applied] == [1]
@@ -367,7 +369,7 @@ async def test_the_database_holds_no_secret_of_a_configuration(desk: Desk, tmp_p
 async def test_routes_are_listed_with_what_they_require(desk: Desk) -> None:
     await desk.start()
     found = await desk.run("routes.list")
-    assert [each.name for each in found] == ["GET /a", "GET /b/{n:[0-9]+}", "POST /oauth20/tokens"]
+    assert [each.name for each in found] == ["GET /a", "GET /b/{n:[0-9]+}", *OWN]
     assert (found[1].to, found[1].upstream, found[1].token, found[1].scopes, found[1].actions) == (
         "/x/{n}?y=1", "u", "client-app", ("s",), ["replace_user_id"],
     )  # fmt: skip
@@ -433,5 +435,5 @@ async def test_many_routes_travel_in_small_messages(desk: Desk) -> None:
     patterns = "".join(f"- {{match: 'GET /p{n}/{{x}}', upstream: u}}\n" for n in range(300))
     await desk.start('upstreams: {u: {servers: ["h:1"]}}\nroutes:\n' + routes + patterns)
     messages = desk.workers.installed[-1][1]
-    assert sum(len(each.exact) + len(each.patterns) for each in messages) == 1801
+    assert sum(len(each.exact) + len(each.patterns) for each in messages) == 1800 + len(OWN)
     assert max(len(each.exact) + 5 * len(each.patterns) for each in messages) <= 505
