@@ -231,3 +231,12 @@ def test_routes_with_an_order_conflict_only_where_their_paths_are_the_same() -> 
 def test_many_routes_are_not_compared_pair_by_pair() -> None:
     routes = [route("GET", path(f"/item{number}-", ID)) for number in range(20_000)]
     assert conflicts([*routes, route("GET", path("/item7-", Variable("x")))]) == [(7, 20_000, "/item7-a")]
+
+
+def test_a_table_is_let_go_of_in_steps_and_then_has_nothing() -> None:
+    table: Table[int] = Table()
+    table.take({b"GET /%d" % number: number for number in range(5)})
+    for number in range(5):
+        table.add("GET", (Fixed(f"/{number}/"), Variable("x")), 0, number)
+    assert [table.shed(4), table.shed(4), table.shed(4)] == [True, True, False]
+    assert (table.exact, table.find(b"GET", b"/1/a")) == ({}, None)
