@@ -182,7 +182,9 @@ def test_grants_are_looked_at_in_order() -> None:
 
 
 def test_an_application_that_keeps_no_secret_gets_no_token_for_itself() -> None:
-    assert refused("client_credentials", client=changed(token_endpoint_auth_method="none")) == "grant.unauthorized"
+    for grants in (None, GRANTS):
+        client = changed(token_endpoint_auth_method="none", grant_types=grants)
+        assert refused("client_credentials", client=client) == "grant.unauthorized"
 
 
 CODE_REQUEST = CodeRequest("ab12", digest("c"), b"f", NOW, GRANTS, 60, user="alice")

@@ -27,6 +27,7 @@ from ostiary.dialects.doorman import Doorman
 from ostiary.dialects.message import Answer, Request
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
+from ostiary.dialects.oauth import Oauth
 from ostiary.dialects.router import Router
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
@@ -35,6 +36,7 @@ from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.store.ports import Record, RecordFilter
 from ostiary.store.store import Store, open_store
 
+ISSUER = "http://gateway.example"
 OWNER, PASSWORD = "admin", "change-me-please-1"
 DAY = 1_447_000_000_000_000
 """A moment in 2015, microseconds."""
@@ -118,7 +120,7 @@ class House:
         self.registry = Registry([*SUBJECTS, *more])
         self.desk = Desk(self.registry, self.control, lambda: self.settings)
         native = Native(self.desk, Metrics())
-        self.router = Router([Apifest(self.desk), Doorman(self.desk), native])
+        self.router = Router([Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), native])
 
     def clock(self) -> int:
         return self.now

@@ -107,6 +107,8 @@ class TokenState(Struct, frozen=True):
     """Unix time in microseconds."""
     expires_in: int = 0
     """Seconds from the issue, as they were fixed then."""
+    expires: int = 0
+    """Unix time in microseconds."""
     details: dict[str, str] = {}
     application_details: dict[str, str] = {}
     number: int = 0
@@ -280,6 +282,7 @@ def state(token: Token) -> TokenState:
         grant=token.grant,
         issued=token.issued,
         expires_in=token.expires_in,
+        expires=token.expires,
         details=token.details,
         application_details=token.application_details,
         number=token.number,

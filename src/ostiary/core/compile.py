@@ -49,7 +49,13 @@ from ostiary.core.template import Line, holes, read_backend_path, read_match, te
 
 RESERVED: Final = "ostiary"
 """The upstream that is Ostiary itself."""
-PUBLIC: Final = (("POST", "/oauth20/tokens"),)
+PUBLIC: Final = (
+    ("POST", "/oauth20/tokens"),
+    ("POST", "/oauth20/token"),
+    ("POST", "/oauth20/revoke"),
+    ("POST", "/oauth20/introspect"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+)
 """What the gateway forwards to control."""
 MOST_HINTS: Final = 200
 """After so many faults it is no longer told what may have been meant, which takes its time."""
@@ -418,7 +424,7 @@ class Compiler:
 
     def _own(self) -> None:
         """What control serves for everybody, through the gateway."""
-        policy = self._shared(Policy())
+        policy = self._shared(Policy(keep_authorization=True))
         for method, path in PUBLIC:
             self._routes.append(Route(f"{method} {path}", method, (Fixed(path),), path, 0, policy))
             self._places.append(())

@@ -7,11 +7,13 @@ another site makes a browser send (it attaches them by itself), so a foreign req
 import base64
 import binascii
 import re
+from functools import lru_cache
+from ipaddress import ip_network
 
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Unauthenticated
 from ostiary.dialects.desk import Desk
-from ostiary.dialects.message import Request, parse_address
+from ostiary.dialects.message import Network, Request, parse_address, within
 
 CHALLENGE = 'Bearer realm="ostiary", Basic realm="ostiary"'
 MAX_NAME, MAX_PASSWORD = 254, 1024
@@ -52,6 +54,20 @@ def named_as_ours(request: Request, names: frozenset[str]) -> bool:
     host = request.host.lower()
     name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
     return name == "localhost" or name in names or parse_address(name.strip("[]")) is not None
+
+
+def trusted(desk: Desk, request: Request) -> bool:
+    """Whether the TCP peer needs no credentials (apifest.md 0.3): listed, and no web page leading a browser here."""
+    settings = desk.settings()
+    listed = _networks(tuple(settings.dialects.apifest.trusted_networks))
+    if request.public or not within(request.peer, listed) or foreign(request):
+        return False
+    return named_as_ours(request, frozenset(settings.admin.hosts))
+
+
+@lru_cache(maxsize=8)
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ip_network(text) for text in texts)
 
 
 def offered(request: Request) -> bool:

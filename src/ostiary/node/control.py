@@ -40,6 +40,7 @@ from ostiary.dialects.http import Listener
 from ostiary.dialects.message import Network
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
+from ostiary.dialects.oauth import Oauth
 from ostiary.dialects.router import Router
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
@@ -50,7 +51,7 @@ from ostiary.node.child import until_told
 from ostiary.node.log import open_log
 from ostiary.node.start import Start, recall
 from ostiary.store.store import Store, open_store
-from ostiary.supervisor import ADMIN, GATEWAY, LINK, PUBLIC, REPORT
+from ostiary.supervisor import ADDRESSES_NAME, ADMIN, GATEWAY, LINK, PUBLIC, REPORT
 
 log = logging.getLogger("ostiary.control")
 SIGNAL = Principal("node", "signal", frozenset({"config:reload"}))
@@ -141,10 +142,19 @@ class Room:
         )
         self.registry = registry()
         self.desk = Desk(self.registry, self.control, self.settings)
-        router = Router([Apifest(self.desk), Doorman(self.desk), Native(self.desk, Metrics())])
+        surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Native(self.desk, Metrics()))
+        router = Router([Apifest(self.desk), *surfaces])
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
+
+    def issuer(self) -> str:
+        """The gateway's URL, once it listens."""
+        try:
+            found = msgspec.json.decode((self.start.run / ADDRESSES_NAME).read_bytes(), type=dict[str, object])
+        except FileNotFoundError:
+            return f"http{'s' if self.start.tls else ''}://{self.start.gateway}"
+        return str(found["gateway"])
 
     def settings(self) -> Settings:
         """As they hold now."""

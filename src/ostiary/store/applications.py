@@ -158,8 +158,11 @@ class SqlApplications:
         return [each.application for each in found]
 
     async def get(self, client_id: str) -> Application | None:
-        found = await self._reader.each(lambda sql: clients(sql, [client_id]))
-        return found[client_id].application if client_id in found else None
+        found = await self.client(client_id)
+        return None if found is None else found.application
+
+    async def client(self, client_id: str) -> Client | None:
+        return (await self._reader.each(lambda sql: clients(sql, [client_id]))).get(client_id)
 
     async def create(self, application: Application, secret: Secret, record: Record) -> int:
         grants, limit = application.grant_types, application.rate_limit

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ostiary.core.oauth import Application, CodeRequest, RateLimit, Scope, Secret, TokenRequest
+from ostiary.core.oauth import Application, Client, CodeRequest, RateLimit, Scope, Secret, TokenRequest
 from ostiary.core.refusal import Invalid
 
 T = TypeVar("T")
@@ -220,6 +220,9 @@ class Applications(Protocol):
 
     async def get(self, client_id: str) -> Application | None:
         """The application of that id."""
+
+    async def client(self, client_id: str) -> Client | None:
+        """The same, with what is kept of its secret."""
 
     async def create(self, application: Application, secret: Secret, record: Record) -> int:
         """Number of the change. Refuses Invalid `scope.not_known`, then Conflict `application.exists`."""

@@ -200,8 +200,9 @@ def _stranger() -> Unauthenticated:
 
 
 def check_switch(application: Application, grant: str, default: tuple[str, ...]) -> None:
-    """Refuse `grant.unauthorized` for what the application may not do."""
-    if grant not in switched_on(application, default):
+    """Refuse `grant.unauthorized` for what the application may not do. Without a secret it gets none for itself."""
+    alone = application.public and grant == "client_credentials"
+    if alone or grant not in switched_on(application, default):
         raise Forbidden("grant.unauthorized", "The client application may not use this grant")
 
 

@@ -166,8 +166,6 @@ def check_grant(application: Application, request: TokenRequest) -> None:
         raise Invalid("grant.missing", "The grant type is missing", (Mistake("grant_type", "is missing"),))
     if request.grant not in request.known:
         raise Invalid("grant.unsupported", "The grant type is not supported")
-    if request.grant == "client_credentials" and application.public:
-        check_switch(application, request.grant, ())
     check_switch(application, request.grant, request.default_grants)
     for name in NEEDS.get(request.grant, ()):
         if name not in request.given:

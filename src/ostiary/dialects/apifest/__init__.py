@@ -6,8 +6,6 @@ What a peer in `dialects.apifest.trusted_networks` may do without credentials is
 """
 
 import re
-from functools import lru_cache
-from ipaddress import ip_network
 
 import msgspec
 
@@ -22,7 +20,7 @@ from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.tokens import twice
 from ostiary.dialects.apifest.words import MEDIA_TYPE, NOT_FOUND, TOO_LARGE, Said, answer, error, refused
 from ostiary.dialects.desk import Desk, call_of
-from ostiary.dialects.message import Answer, Network, Request, parse_pairs, repeated, segment, within
+from ostiary.dialects.message import Answer, Request, parse_pairs, repeated, segment
 
 ROOM = 65_536
 ROWS = (*gateway.ROWS, *scopes.ROWS, *applications.ROWS, *codes.ROWS, *tokens.ROWS)
@@ -41,7 +39,7 @@ TRUSTED = frozenset(
 class Apifest:
     """The ApiFest surface."""
 
-    prefixes = ("/apifest-", "/oauth20")
+    prefixes = ("/apifest-", "/oauth20", "/oauth20/tokens")
     faces_clients = True
 
     def __init__(self, desk: Desk) -> None:
@@ -88,7 +86,7 @@ class Apifest:
 
     async def _asker(self, request: Request) -> Principal:
         """Who asks. A trusted peer's credential is ignored if it does not hold; if it does, it names the operator."""
-        trusted = self._trusted(request)
+        trusted = credentials.trusted(self.desk, request)
         try:
             operator = await credentials.operator(self.desk, request)
         except Refusal:
@@ -100,14 +98,6 @@ class Apifest:
         if operator is NOBODY:
             return Principal("network", request.peer, TRUSTED, "network")
         return msgspec.structs.replace(operator, permissions=operator.permissions | TRUSTED)
-
-    def _trusted(self, request: Request) -> bool:
-        """Whether the TCP peer needs no credentials: listed, and no web page leading a browser here."""
-        settings = self.desk.settings()
-        listed = _networks(tuple(settings.dialects.apifest.trusted_networks))
-        if request.public or not within(request.peer, listed) or credentials.foreign(request):
-            return False
-        return credentials.named_as_ours(request, frozenset(settings.admin.hosts))
 
 
 def find(request: Request) -> tuple[Row, str] | None:
@@ -130,8 +120,3 @@ def _query(request: Request) -> dict[str, str]:
     if name is not None:
         raise twice(name)
     return dict(pairs)
-
-
-@lru_cache(maxsize=8)
-def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    return tuple(ip_network(text) for text in texts)
