@@ -18,22 +18,36 @@ MOST_PENDING = 1_000
 """Batches that may wait for a slow log before lines are dropped (and counted)."""
 
 
+_NO_STATUSES: dict[int, int] = {}
+_NO_LATENCIES: list[int] = []
+
+
 class Stat:
-    """One route's counts since the last report."""
+    """One route's counts since the last report. Without any it holds no tables: most routes are idle mostly.
+
+    Whoever counts calls `begin` first where `statuses` is empty.
+    """
 
     __slots__ = ("latencies", "microseconds", "route", "statuses")
 
     def __init__(self, route: str) -> None:
         self.route = route
-        self.statuses: dict[int, int] = {}
-        self.latencies = [0] * BUCKETS
-        self.microseconds = 0
+        self._forget()
+
+    def begin(self) -> None:
+        """Make the tables, for the first count."""
+        self.statuses, self.latencies = {}, [0] * BUCKETS
 
     def take(self) -> RouteCount:
         """The counts, which begin anew."""
         count = RouteCount(self.route, self.statuses, self.latencies, self.microseconds)
-        self.statuses, self.latencies, self.microseconds = {}, [0] * BUCKETS, 0
+        self._forget()
         return count
+
+    def _forget(self) -> None:
+        self.statuses: dict[int, int] = _NO_STATUSES
+        self.latencies: list[int] = _NO_LATENCIES
+        self.microseconds = 0
 
 
 class Accounts:

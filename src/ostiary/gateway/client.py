@@ -439,6 +439,8 @@ class Client(asyncio.Protocol):
         exchange, worker, stat = self.exchange, self.worker, match.stat
         status = exchange.status
         took = (monotonic_ns() - exchange.started) // 1000
+        if not stat.statuses:
+            stat.begin()
         statuses = stat.statuses
         statuses[status] = statuses.get(status, 0) + 1
         bits = took.bit_length()
