@@ -32,7 +32,9 @@ class Stat:
 
     def __init__(self, route: str) -> None:
         self.route = route
-        self._forget()
+        self.statuses = _NO_STATUSES
+        self.latencies = _NO_LATENCIES
+        self.microseconds = 0
 
     def begin(self) -> None:
         """Make the tables, for the first count."""
@@ -45,9 +47,7 @@ class Stat:
         return count
 
     def _forget(self) -> None:
-        self.statuses: dict[int, int] = _NO_STATUSES
-        self.latencies: list[int] = _NO_LATENCIES
-        self.microseconds = 0
+        self.statuses, self.latencies, self.microseconds = _NO_STATUSES, _NO_LATENCIES, 0
 
 
 class Accounts:

@@ -89,7 +89,7 @@ class Admissions:
         return admitted
 
     def _keep(self, digest: bytes, admitted: Admitted) -> None:
-        if len(self.young) * 2 >= self._most:
+        if len(self.young) >= max(1, self._most // 2):
             self._old, self.young = self.young, {}
         self.young[digest] = admitted
 
