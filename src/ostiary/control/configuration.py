@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from ostiary.control.plugged import problem
 from ostiary.control.sources import Reader, Recorder, Sources
 from ostiary.core.assembly import Assembly, unused
 from ostiary.core.binding import Binder, Fault, Where
@@ -25,6 +26,7 @@ from ostiary.core.mapping import GlobalErrors, Merger, Version
 from ostiary.core.mapping import Mapping as MappingFile
 from ostiary.core.mapping_file import read_global_errors, read_mapping
 from ostiary.core.measure import Url
+from ostiary.core.oauth import BUILT_IN_GRANTS
 from ostiary.core.refusal import Mistake
 from ostiary.core.settings import KEYS, MappingFiles, Settings, value_of, values
 from ostiary.core.source import Document
@@ -88,7 +90,7 @@ def build(loaded: Loaded, catalogue: Catalogue, public: str, hold: Hold | None =
     merger.merge(loaded.mappings)
     compiler = Compiler(settings, merger, loaded.global_errors, catalogue, public, loaded.broken)
     compiled = compiler.run(0)
-    faults = [loaded.assembly.mistake(*fault) for fault in compiler.faults]
+    faults = [loaded.assembly.mistake(*fault) for fault in (*compiler.faults, *plugged_faults(settings))]
     mistakes = [*loaded.mistakes, *faults, *compiler.mistakes]
     if mistakes:
         return told(in_order(mistakes, loaded.sources), loaded.sources)
@@ -101,6 +103,18 @@ def build(loaded: Loaded, catalogue: Catalogue, public: str, hold: Hold | None =
         in_order([*loaded.warnings, *compiler.warnings], loaded.sources),
         loaded.sources,
     )
+
+
+def plugged_faults(settings: Settings) -> list[Fault]:
+    """Plug-ins that authenticate people and cannot be had, and grants that have a name of Ostiary's own."""
+    oauth, faults = settings.oauth, []
+    if oauth.authenticator != "ostiary" and (why := problem("authenticators", oauth.authenticator)):
+        faults.append(Fault(("oauth", "authenticator"), why))
+    for name, plugin in oauth.grants.items():
+        why = "is a grant that Ostiary has itself" if name in BUILT_IN_GRANTS else problem("grants", plugin)
+        if why:
+            faults.append(Fault(("oauth", "grants", name), why))
+    return faults
 
 
 def told(mistakes: list[Mistake], sources: Sources) -> list[Mistake]:

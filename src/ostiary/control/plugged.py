@@ -62,14 +62,14 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, "authenticators")
 
 
-async def ask(kind: Kind, name: str, *arguments: object) -> User:
+async def ask(kind: Kind, name: str, *arguments: object, patience: float = PATIENCE) -> User:
     """The user that a plug-in gives.
 
     Refuses Failed as the plug-in says; Unauthenticated `user.refused` for None, `user.undecided` for whatever else
-    goes wrong, a wait of more than 5 seconds too.
+    goes wrong, a wait of more than `patience` seconds too.
     """
     try:
-        user = await asyncio.wait_for(_run(load(kind, name), arguments), PATIENCE)
+        user = await asyncio.wait_for(_run(load(kind, name), arguments), patience)
     except AuthenticationFailed as failure:
         if not answer_ok(failure):
             log.warning("The plug-in %s of ostiary.%s gave no answer that can be sent", name, kind)

@@ -287,7 +287,7 @@ class OauthSettings(Section, frozen=True):
 
     issuer: Annotated[
         Issuer,
-        about("its name in metadata and answers; empty: the gateway's URL (no effect yet)", "https://api.example.org"),
+        about("its name in metadata and answers; empty: the gateway's URL", "https://api.example.org"),
     ] = Issuer("")
     code_lifetime: Annotated[Timeout, about("life of an authorization code", "60s")] = Timeout(60 * SECOND)
     refresh_absolute_lifetime: Annotated[Timeout, about("refreshing ends so long after the first issue", "30d")] = (
