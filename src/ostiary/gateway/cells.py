@@ -85,7 +85,8 @@ class Cells:
     def __init__(self) -> None:
         self._young: dict[bytes, Cell] = {}
         self._old: dict[bytes, Cell] = {}
-        self._asked: dict[bytes, Cell] = {}
+        self._asked: dict[bytes, list[Cell]] = {}
+        """By key, in the order of asking, which is that of the answers. Two where a limit changed in between."""
 
     def of(self, key: bytes, limit: Limit) -> Cell:
         """The cell of `key`; a new one when its limit has changed."""
@@ -99,19 +100,24 @@ class Cells:
 
     def asked(self, cell: Cell) -> None:
         """Remember that control was asked for `cell`, so that its answer finds it."""
-        self._asked[cell.key] = cell
+        self._asked.setdefault(cell.key, []).append(cell)
 
     def granted(self, grant: Grant, now: int) -> Want | None:
         """Hand control's answer to the cell that asked."""
-        cell = self._asked.pop(grant.key, None)
-        want = cell.grant(grant, now) if cell else None
-        if cell and want:
-            self._asked[cell.key] = cell
+        cells = self._asked.get(grant.key)
+        if not cells:
+            return None
+        cell = cells.pop(0)
+        if not cells:
+            del self._asked[grant.key]
+        want = cell.grant(grant, now)
+        if want:
+            self.asked(cell)
         return want
 
     def again(self) -> list[Want]:
         """What to draw again after the link was lost in the middle."""
-        return [cell.want() for cell in self._asked.values()]
+        return [cell.want() for cells in self._asked.values() for cell in cells]
 
     def forget(self) -> int:
         """Give up everything drawn (a flush); gives how many keys that were."""

@@ -31,7 +31,7 @@ class Client(asyncio.Protocol):
     """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
 
     __slots__ = (
-        "_block", "_fields", "_full", "_held", "_left", "_partial", "_total", "buffer", "chunks", "deadline",
+        "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_total", "buffer", "chunks", "deadline",
         "exchange", "log", "paused", "peer", "phase", "transport", "worker",
     )  # fmt: skip
 
@@ -53,6 +53,8 @@ class Client(asyncio.Protocol):
         self._partial = False
         self.paused = False
         self._full = False
+        self._ended = False
+        """The client has said that it will say no more."""
         self._held = False
         """What came ahead is taken first: nothing is read as a head before."""
 
@@ -87,7 +89,7 @@ class Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that has said all may still hear its answer (TLS cannot do that)."""
         if self.phase == BUSY and self.exchange.request_done and self.peer.scheme == "http":
-            self.exchange.close = True
+            self.exchange.close = self._ended = True
             return True
         return False
 
@@ -381,7 +383,7 @@ class Client(asyncio.Protocol):
         unread = not exchange.request_done or self.buffer or exchange.status >= 400
         self.buffer = b""
         self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
-        if unread and self.transport.can_write_eof():
+        if unread and not self._ended and self.transport.can_write_eof():
             self.transport.write_eof()
             self._resume()
             if not self.transport.get_write_buffer_size():

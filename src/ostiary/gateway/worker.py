@@ -270,6 +270,9 @@ class Worker:
         if self._listening is not None and self._context is not None:
             self._listening.minimum_version = self._context.minimum_version
             self._listening.verify_mode = self._context.verify_mode
+            if self._context.verify_mode is ssl.CERT_REQUIRED:
+                # A session begun before certificates were asked for must not be resumed past that.
+                self._listening.options |= ssl.OP_NO_TICKET
         logging.getLogger("ostiary").setLevel(settings.log_level)
 
     def report(self, seq: int) -> Report:
