@@ -18,6 +18,7 @@ from ostiary.control.registry import Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import registry
+from ostiary.control.vault import Vault
 from ostiary.core.compile import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
@@ -92,6 +93,7 @@ class House:
             authority=self.authority,
             login=self.login,
             passwords=self.passwords,
+            vault=Vault(bytes(32), entropy),
             clock=self.clock,
             entropy=entropy,
         )

@@ -18,6 +18,7 @@ from ostiary.control.registry import Operation, Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import SUBJECTS
+from ostiary.control.vault import Vault
 from ostiary.core.refusal import Unavailable
 from ostiary.core.settings import ApifestSettings, DialectSettings, Settings
 from ostiary.core.snapshot import Snapshot
@@ -113,6 +114,7 @@ class House:
             authority=Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock),
             login=Login(store.users, passwords, self.clock),
             passwords=passwords,
+            vault=Vault(bytes(32), os.urandom),
             clock=self.clock,
             entropy=os.urandom,
         )

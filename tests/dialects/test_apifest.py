@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.dialects.house import MAPPING, House, basic
 
 from ostiary.control.subjects import registry
@@ -227,6 +228,24 @@ async def test_an_application_gets_an_id_and_a_secret_that_are_never_shown_again
         f'{{"name":"app","client_id":"{made["client_id"]}","scope":"basic",'
         '"registered":"Sun Nov 08 16:26:40 UTC 2015","redirect_uri":"http://127.0.0.1:8080","status":0}',
     )
+
+
+async def test_a_secret_is_listed_only_where_it_is_kept_and_may_be_seen(house: House) -> None:
+    house.control.rules = replace(house.control.rules, reveal_secrets=True)
+    made = await client(house)
+    path = f"/oauth20/applications/{made['client_id']}"
+    shown = read(await house.ask("GET", path))
+    assert list(shown)[:3] == ["name", "client_id", "client_secret"]
+    assert shown["client_secret"] == made["client_secret"]
+    assert read(await house.ask("GET", "/oauth20/applications"))[0] == shown
+    kept = b"".join(file.read_bytes() for file in house.path.glob("ostiary.db*"))
+    assert made["client_id"].encode() in kept
+    assert made["client_secret"].encode() not in kept
+    rotated = read(await house.ask("POST", "/operations/applications.rotate_secret", {"client_id": made["client_id"]}))
+    house.control.rules = replace(house.control.rules, reveal_secrets=False)
+    assert read(await house.ask("GET", path))["client_secret"] == rotated["client_secret"]
+    await house.ask("POST", "/operations/applications.rotate_secret", {"client_id": made["client_id"]})
+    assert "client_secret" not in read(await house.ask("GET", path))
 
 
 async def test_a_client_id_is_taken_once(house: House) -> None:

@@ -102,7 +102,7 @@ async def list_(control: Control, call: Call, params: ListApplications) -> list[
     """List the client applications, registered last first."""
     if params.after and not hex_ok(params.after):
         return []
-    return await control.applications.page(params.active, params.limit, params.after)
+    return await _revealed(control, call, await control.applications.page(params.active, params.limit, params.after))
 
 
 @operation("applications.get", reads=True)
@@ -111,7 +111,23 @@ async def get(control: Control, call: Call, params: OneApplication) -> Applicati
     found = await control.applications.get(params.client_id) if hex_ok(params.client_id) else None
     if found is None:
         raise _unknown()
-    return found
+    return (await _revealed(control, call, [found]))[0]
+
+
+async def _revealed(control: Control, call: Call, found: list[Application]) -> list[Application]:
+    """With their secrets, where those are kept readable and the caller may see them."""
+    if not call.principal.may("applications:secrets"):
+        return found
+    sealed = await control.applications.sealed([each.client_id for each in found])
+    secrets = {name: control.vault.open(name, kept) for name, kept in sealed.items()}
+    return [replace(each, client_secret=secrets.get(each.client_id, "")) for each in found]
+
+
+def _sealed(control: Control, credentials: Credentials) -> bytes | None:
+    """The secret for the vault, if the settings want it kept there."""
+    if credentials.client_secret is None or not control.rules.reveal_secrets:
+        return None
+    return control.vault.close(credentials.client_id, credentials.client_secret)
 
 
 @operation("applications.create")
@@ -124,7 +140,7 @@ async def create(control: Control, call: Call, params: CreateApplication) -> Cre
     application = replace(application, client_id=credentials.client_id)
     secret = await _kept(control, credentials, predefined=_predefined(params))
     record = call.done(application.registered, application.client_id)
-    await control.applications.create(application, secret, record)
+    await control.applications.create(application, secret, record, _sealed(control, credentials))
     return credentials
 
 
@@ -159,7 +175,8 @@ async def rotate_secret(control: Control, call: Call, params: OneApplication) ->
         raise Conflict("application.public", "The client application has no secret")
     credentials = Credentials(params.client_id, control.entropy(32).hex())
     secret = await _kept(control, credentials, predefined=False)
-    await control.applications.set_secret(params.client_id, secret, call.done(control.clock()))
+    record = call.done(control.clock())
+    await control.applications.set_secret(params.client_id, secret, record, _sealed(control, credentials))
     return credentials
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
     from ostiary.control.reload import Reloader
+    from ostiary.control.vault import Vault
 
 
 class Workers(Protocol):
@@ -51,6 +52,7 @@ class Control:
     """What the link asks; `caches.flush` empties its counters."""
     login: "Login"
     passwords: "Passwords"
+    vault: "Vault"
     clock: Callable[[], int]
     """Unix time in microseconds."""
     entropy: Callable[[int], bytes]

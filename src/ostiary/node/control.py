@@ -29,6 +29,7 @@ from ostiary.control.passwords import Passwords
 from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.subjects import registry
+from ostiary.control.vault import Vault
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
 from ostiary.core.settings import Settings
@@ -109,6 +110,7 @@ class Room:
             store.tokens, lambda: self.control.rules, unix_microseconds, lambda: time.monotonic_ns() // 1000
         )
         self.server = Server(authority, max(1, start.processes))
+        key = key_in(Path(start.state_dir), os.urandom)
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -117,7 +119,7 @@ class Room:
                 public=str(start.public),
                 revisions=store.revisions,
                 workers=self.server,
-                seal=Seal(key_in(Path(start.state_dir), os.urandom), os.urandom),
+                seal=Seal(key, os.urandom),
                 clock=unix_microseconds,
                 applied=self.applied,
                 hold=start.hold,
@@ -137,6 +139,7 @@ class Room:
             authority=authority,
             login=Login(store.users, passwords, unix_microseconds),
             passwords=passwords,
+            vault=Vault(key, os.urandom),
             clock=unix_microseconds,
             entropy=os.urandom,
         )

@@ -30,9 +30,9 @@ _SCOPES = (
 )
 _CREATE = """
 INSERT INTO applications (client_id, name, redirect_uri, registered, description, active, details, grant_types,
-  rotate_refresh_tokens, limit_requests, limit_seconds, auth_method, secret_kind, secret)
+  rotate_refresh_tokens, limit_requests, limit_seconds, auth_method, secret_kind, secret, sealed)
 VALUES (:client_id, :name, :redirect_uri, :registered, :description, :active, :details, :grant_types,
-  :rotate_refresh_tokens, :limit_requests, :limit_seconds, :auth_method, :secret_kind, :secret)
+  :rotate_refresh_tokens, :limit_requests, :limit_seconds, :auth_method, :secret_kind, :secret, :sealed)
 ON CONFLICT (client_id) DO NOTHING RETURNING id
 """
 _UPDATE = """
@@ -45,7 +45,9 @@ WHERE client_id = :client_id RETURNING id
 _HOLD = "INSERT INTO application_scopes (application, position, scope) VALUES"
 _RELEASE = "DELETE FROM application_scopes WHERE application = :number"
 _DELETE = "DELETE FROM applications WHERE client_id = :client_id RETURNING id"
-_ROTATE = "UPDATE applications SET secret_kind = :kind, secret = :kept WHERE client_id = :client_id"
+_ROTATE = "UPDATE applications SET secret_kind = :kind, secret = :kept, sealed = :sealed WHERE client_id = :client_id"
+
+_SEALED = "SELECT client_id, sealed FROM applications WHERE client_id IN (:each) AND sealed IS NOT NULL"
 
 _encode = msgspec.json.Encoder().encode
 _details = msgspec.json.Decoder(dict[str, str]).decode
@@ -164,7 +166,13 @@ class SqlApplications:
     async def client(self, client_id: str) -> Client | None:
         return (await self._reader.each(lambda sql: clients(sql, [client_id]))).get(client_id)
 
-    async def create(self, application: Application, secret: Secret, record: Record) -> int:
+    async def sealed(self, client_ids: Sequence[str]) -> dict[str, bytes]:
+        rows = await self._reader.each(lambda sql: sql.among(_SEALED, client_ids) if client_ids else [])
+        return {row[0]: row[1] for row in rows}
+
+    async def create(
+        self, application: Application, secret: Secret, record: Record, sealed: bytes | None = None
+    ) -> int:
         grants, limit = application.grant_types, application.rate_limit
         rotate = application.rotate_refresh_tokens
 
@@ -185,6 +193,7 @@ class SqlApplications:
                 auth_method=application.token_endpoint_auth_method,
                 secret_kind=secret.kind,
                 secret=secret.kept,
+                sealed=sealed,
             )
             if not made:
                 raise Conflict("application.exists", "The client application is registered already")
@@ -213,9 +222,9 @@ class SqlApplications:
 
         return await self._writer.each(unit)
 
-    async def set_secret(self, client_id: str, secret: Secret, record: Record) -> int:
+    async def set_secret(self, client_id: str, secret: Secret, record: Record, sealed: bytes | None = None) -> int:
         def unit(sql: Sql) -> int:
-            if not sql.change(_ROTATE, kind=secret.kind, kept=secret.kept, client_id=client_id):
+            if not sql.change(_ROTATE, kind=secret.kind, kept=secret.kept, sealed=sealed, client_id=client_id):
                 raise _unknown()
             return log(sql, "application.changed", client_id, record)
 

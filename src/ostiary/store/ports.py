@@ -224,7 +224,12 @@ class Applications(Protocol):
     async def client(self, client_id: str) -> Client | None:
         """The same, with what is kept of its secret."""
 
-    async def create(self, application: Application, secret: Secret, record: Record) -> int:
+    async def sealed(self, client_ids: Sequence[str]) -> dict[str, bytes]:
+        """The sealed secrets of those that have one."""
+
+    async def create(
+        self, application: Application, secret: Secret, record: Record, sealed: bytes | None = None
+    ) -> int:
         """Number of the change. Refuses Invalid `scope.not_known`, then Conflict `application.exists`."""
 
     async def update(self, client_id: str, change: ApplicationChange, record: Record) -> Changed[Application]:
@@ -233,7 +238,7 @@ class Applications(Protocol):
     async def delete(self, client_id: str, record: Record) -> int:
         """Number of the change; no token of it passes ever again. Refuses NotFound `application.unknown`."""
 
-    async def set_secret(self, client_id: str, secret: Secret, record: Record) -> int:
+    async def set_secret(self, client_id: str, secret: Secret, record: Record, sealed: bytes | None = None) -> int:
         """Number of the change. Refuses NotFound `application.unknown`."""
 
 

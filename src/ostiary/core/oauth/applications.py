@@ -77,6 +77,8 @@ class Application(Struct, frozen=True):
     rotate_refresh_tokens: bool | None = None
     rate_limit: RateLimit | None = None
     token_endpoint_auth_method: AuthMethod = ""
+    client_secret: str = ""
+    """Only where the settings keep it readable, and for those who may see it."""
 
     @property
     def public(self) -> bool:

@@ -154,6 +154,7 @@ def shown(application: Application) -> dict[str, object]:
         "name": application.name,
         "description": application.description,
         "client_id": application.client_id,
+        "client_secret": application.client_secret,
         "scope": " ".join(application.scopes),
         "registered": moment(application.registered),
         "redirect_uri": application.redirect_uri,
