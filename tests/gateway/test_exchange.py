@@ -233,7 +233,7 @@ async def test_a_client_that_leaves_while_control_is_asked_leaves_nothing_behind
 # -- limits
 
 
-def limited(quota: int, by: str = "client", window: int = 60_000_000) -> RouteLimit:
+def limited(quota: int, by: str = "client", window: int = 3_600_000_000) -> RouteLimit:
     """A route's limit."""
     return msgspec.convert({"name": "l", "limit": [quota, window], "by": by}, RouteLimit)
 

@@ -159,6 +159,8 @@ HEADS = [
     bad("a version without a point", b"GET /a HTTP/11\r\nHost: x\r\n\r\n", LINE),
     bad("another protocol", b"GET /a ICAP/1.0\r\nHost: x\r\n\r\n", LINE),
     bad("no method", b" /a HTTP/1.1\r\nHost: x\r\n\r\n", LINE),
+    bad("a method with a colon", b"GE:T /a HTTP/1.1\r\nHost: x\r\n\r\n", LINE),
+    bad("a method of 33 letters", b"A" * 33 + b" /any HTTP/1.1\r\nHost: x\r\n\r\n", LINE),
     bad("a TLS hello", bytes.fromhex("16030100c8010000c40303") + bytes(200), LINE),
     bad("an SSH banner", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", LINE),
     bad("a PROXY header", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GOOD, LINE),

@@ -1,6 +1,7 @@
 """TLS on the listener, exchanged at a swap, and towards backends."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -155,6 +156,30 @@ async def test_asking_for_client_certificates_begins_and_ends_at_a_swap(authorit
         async with connected(port, trusting(authority)) as wire:
             assert (await wire.ask(GET)).status == 200
         assert len(recorder.requests) == 3
+
+
+async def test_a_session_begun_before_does_not_get_around_client_certificates(authority: Authority, pair: Pair) -> None:
+    """A TLS session kept by a client from a time when no certificate was asked for."""
+    context = trusting(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with tls_door(listening(pair)) as (worker, recorder, address, port):
+        session = await asyncio.to_thread(_session, context, port, None)
+        install(worker, 2, LINES, [Upstream("u", (address,))], listening(pair, client_ca=authority.path))
+        with pytest.raises(REFUSED):
+            await asyncio.to_thread(_session, context, port, session)
+        assert len(recorder.requests) == 1
+
+
+def _session(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """One request on a connection that resumes `session`; the session to resume next time."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as sock,
+        context.wrap_socket(sock, server_hostname="localhost", session=session) as tls,
+    ):
+        tls.sendall(GET)
+        if not tls.recv(4096).startswith(b"HTTP/1.1 200"):
+            raise EOFError
+        return tls.session
 
 
 async def test_versions_below_the_lowest_are_refused_and_that_too_may_change(authority: Authority, pair: Pair) -> None:

@@ -300,7 +300,8 @@ async def test_no_more_connections_than_allowed_and_the_rest_wait_their_turn() -
     ):
         wires = [await stack.enter_async_context(connected(port)) for _ in range(8)]
         asking = [asyncio.create_task(wire.ask(GET)) for wire in wires]
-        await until(lambda: len(worker.upstreams["u"].backends[0]._waiting) == 6)
+        backend_ = worker.upstreams["u"].backends[0]
+        await until(lambda: len(backend_._waiting) == 6 and len(recorder.requests) == 2)
         gate.set()
         assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 8
         assert (most, recorder.connections) == (2, 2)
