@@ -122,7 +122,7 @@ def test_a_secret_need_not_stand_in_the_process_list(run: Run) -> None:
 def test_the_user_whose_tokens_are_meant_is_not_the_one_who_asks(run: Run) -> None:
     assert run("tokens", "list", "--user", "bob", "--login", "admin").exit_code == 0
     revoked = run("tokens", "revoke-subject", "bob", "--json")
-    assert json.loads(revoked.stdout) == {"revoked": False, "tokens": 0}
+    assert json.loads(revoked.stdout) == {"revoked": False, "tokens": 0, "foreign": False}
 
 
 def test_what_others_wrote_steers_no_terminal(run: Run) -> None:
