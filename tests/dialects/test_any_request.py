@@ -23,8 +23,10 @@ OPERATIONS = ["scopes.create", "scopes.list", "applications.update", "tokens.che
               "revisions.diff", "audit.list", "caches.flush", "config.current", "tokens.revoke_subject"]  # fmt: skip
 MEMBERS = ["scope", "description", "cc_expires_in", "pass_expires_in", "name", "redirect_uri", "status", "client_id",
            "client_secret", "access_token", "user_id", "user", "token", "limit", "after", "grant_types", "rate_limit",
-           "application_details", "path", "code", "refresh_token", "username", "password",
-           "response_type", "redirect_uri", "code_verifier", "code_challenge", "method", "revision", "active", "since", "grant_type"]  # fmt: skip
+           "application_details", "path", "code", "refresh_token", "username",
+           "password",
+           "response_type", "redirect_uri", "code_verifier", "code_challenge",
+           "method", "revision", "active", "since", "grant_type"]  # fmt: skip
 texts = st.text(max_size=12) | st.sampled_from(["", "basic", "\0", "é" * 300, "ab", "GET", "/v1.0/me", "%2e%2e"])
 numbers = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**63, 2**64, 10**30])
 values = st.recursive(
