@@ -120,7 +120,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         self._read_on()
 
     def _frames(self) -> int:
-        """Hand on the whole frames in the buffer, up to a large one; return how many bytes they were."""
+        """Hand on the whole frames in the buffer, until they were LARGE together; return how many bytes they were."""
         at = 0
         while self._transport is not None and len(self._buffer) - at >= 4:
             size = int.from_bytes(self._buffer[at : at + 4], "big")
@@ -132,7 +132,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
             message = self._decode(bytes(self._buffer[at + 4 : end]))
             at = end
             self._receive(message)
-            if size > LARGE:
+            if at > LARGE:
                 self._resting = True
                 break
         return at
