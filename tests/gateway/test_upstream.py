@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -483,25 +483,58 @@ async def test_a_routes_timeout_counts_for_the_whole_exchange() -> None:
             assert 0 < len(await wire.end()) < 100
 
 
-async def test_a_backend_that_does_not_accept_gives_504() -> None:
-    """A full accept queue: the kernel drops what comes, so that connecting takes for ever."""
-    with socket.socket() as full:
+@contextmanager
+def deaf() -> Iterator[str]:
+    """An address that takes no connection: its accept queue is full, so that the kernel drops what comes."""
+    with socket.socket() as full, ExitStack() as fillers:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        fillers = []
         for _ in range(4):
-            filler = socket.socket()
+            filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-            fillers.append(filler)
-        address = f"127.0.0.1:{full.getsockname()[1]}"
+        yield f"127.0.0.1:{full.getsockname()[1]}"
+
+
+async def test_a_backend_that_does_not_accept_gives_504() -> None:
+    with deaf() as address:
         upstream = Upstream("u", (address,), connect_timeout=SHORT)
         async with door(LINES, [upstream], QUIET) as (worker, _, port), connected(port) as wire:
             await ask(wire, GET, 504, TIMED_OUT)
             await until(lambda: worker.upstreams["u"].backends[0].connections == 0)
             assert worker.upstreams["u"].backends[0].active == 0
-        for filler in fillers:
-            filler.close()
+
+
+async def test_a_connection_that_fails_too_late_does_not_touch_the_next_exchange() -> None:
+    """The first exchange is given up before connecting fails; the next one on its connection waits for another."""
+    gate = asyncio.Event()
+
+    async def reply(message: Message) -> Reply:
+        await gate.wait()
+        return ok()
+
+    with deaf() as address:
+        async with recording(reply) as (recorder, other):
+            upstreams = [
+                Upstream("d", (address,), connect_timeout=2 * SHORT),
+                Upstream("u", (other,), max_connections=1, connect_timeout=5_000_000),
+            ]
+            lines = [Line("GET /deaf", "/d", "d", Policy(timeout=SHORT // 3)), *LINES]
+            async with (
+                door(lines, upstreams, QUIET) as (worker, _, port),
+                connected(port) as busy,
+                connected(port) as wire,
+            ):
+                await busy.say(GET)
+                await until(lambda: len(recorder.requests) == 1)
+                await ask(wire, b"GET /deaf HTTP/1.1\r\nHost: x\r\n\r\n", 504, TIMED_OUT)
+                await wire.say(GET)
+                deaf_one, one = worker.upstreams["d"].backends[0], worker.upstreams["u"].backends[0]
+                await until(lambda: deaf_one.connections == 0)
+                assert (deaf_one.active, one.active, len(one._waiting)) == (0, 2, 1)
+                gate.set()
+                assert [(await each.answer()).status for each in (busy, wire)] == [200, 200]
+                assert one.active == 0
 
 
 # -- addresses and names
