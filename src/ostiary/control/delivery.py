@@ -8,8 +8,8 @@ from ostiary.core.snapshot import Fixed, Route
 from ostiary.link.frames import frame
 from ostiary.link.messages import Pattern, Routes
 
-ROOM = 250
-"""A message has so many exact routes, or a fifth of it with variables: a third of a millisecond to take in."""
+ROOM = 50
+"""A message has so many exact routes, or a fifth of it with variables: a tenth of a millisecond to take in."""
 VARIABLE = 5
 _encode = msgspec.msgpack.Encoder().encode
 

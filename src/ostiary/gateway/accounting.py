@@ -55,6 +55,8 @@ class Accounts:
 
     def __init__(self) -> None:
         self._stats: dict[str, Stat] = {}
+        self.swapped = False
+        """Another snapshot serves: routes may be gone."""
         self.counters: Counter[str] = Counter()
 
     def stat(self, route: str) -> Stat:
@@ -69,7 +71,9 @@ class Accounts:
         routes = [each.take() for each in self._stats.values() if each.statuses]
         counters = dict(self.counters)
         self.counters.clear()
-        self._forget()
+        if self.swapped:
+            self.swapped = False
+            self._forget()
         return Report(seq, routes, counters, gauges)
 
     def _forget(self) -> None:

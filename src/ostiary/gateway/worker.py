@@ -252,6 +252,7 @@ class Worker:
         if self._swapped.is_set():
             self._shedding.append(self.generation.table)
         self.generation = building
+        self.accounts.swapped = True
         self._configure(building.snapshot.gateway)
         for upstream in retired:
             upstream.retire()

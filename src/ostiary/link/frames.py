@@ -13,7 +13,7 @@ import msgspec
 
 from ostiary.link.messages import encode
 
-LARGE = 16 * 1024
+LARGE = 4 * 1024
 LONGEST = 64 * 1024 * 1024
 HIGH_WATER = 1024 * 1024
 
