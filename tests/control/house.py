@@ -19,7 +19,7 @@ from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import registry
 from ostiary.control.vault import Vault
-from ostiary.core.compile import Catalogue
+from ostiary.core.configuration.compile import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Report

@@ -15,10 +15,10 @@ from ostiary.control.configuration import plugged_faults
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.scopes import CreateScope
 from ostiary.control.tokens import CheckToken, IssuedToken, IssueToken, TokenState
+from ostiary.core.configuration.settings import OauthSettings, Settings
 from ostiary.core.digest import digest, handle
 from ostiary.core.permission import NOBODY
 from ostiary.core.refusal import Forbidden, Limited, Refusal
-from ostiary.core.settings import OauthSettings, Settings
 
 PLUGIN = """
 import asyncio

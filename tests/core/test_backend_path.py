@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.backend_path import BackendPath
-from ostiary.core.path import canonical
+from ostiary.core.routing.backend_path import BackendPath
+from ostiary.core.routing.path import canonical
 
 
 @pytest.mark.parametrize(

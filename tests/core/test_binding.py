@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.binding import Binder, path_text
-from ostiary.core.measure import Secret
-from ostiary.core.settings import KEYS, Settings
+from ostiary.core.configuration.binding import Binder, path_text
+from ostiary.core.configuration.measure import Secret
+from ostiary.core.configuration.settings import KEYS, Settings
 
 
 def resolve(source: str, name: str) -> str:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.binding import Binder, path_text
-from ostiary.core.compile import CLASSES, PUBLIC, Compiled, Compiler, Kind
+from ostiary.core.configuration.binding import Binder, path_text
+from ostiary.core.configuration.compile import CLASSES, PUBLIC, Compiled, Compiler, Kind
+from ostiary.core.configuration.mapping import GlobalErrors, Merger
+from ostiary.core.configuration.mapping_file import read_mapping
 from ostiary.core.limit import Limit
-from ostiary.core.mapping import GlobalErrors, Merger
-from ostiary.core.mapping_file import read_mapping
 from ostiary.core.oauth import Rules
 from ostiary.core.snapshot import Fixed, Plugin, Policy, Route, RouteLimit, Tls, Upstream, UpstreamTls, Variable
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.binding import Where
-from ostiary.core.document import read
+from ostiary.core.configuration.binding import Where
+from ostiary.core.configuration.document import read
 
 
 def told(text: str | bytes, name: str = "a.yaml") -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.mapping import Endpoint, Merger, Version, listing, pattern_key, pieces, told
-from ostiary.core.mapping_file import read_global_errors, read_mapping
+from ostiary.core.configuration.mapping import Endpoint, Merger, Version, listing, pattern_key, pieces, told
+from ostiary.core.configuration.mapping_file import read_global_errors, read_mapping
 from ostiary.core.refusal import Mistake
 from ostiary.core.snapshot import Fixed, Piece, Variable
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.measure import (
+from ostiary.core.configuration.measure import (
     LONGEST,
     MEASURES,
     SIZES,

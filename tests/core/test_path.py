@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.path import ALPHABET, canonical, query_ok
+from ostiary.core.routing.path import ALPHABET, canonical, query_ok
 
 UNITS = st.sampled_from(
     [*"/.;abZ0-_~[|{\"^!$&'()*+,=:@", "//", "..", "%41", "%2e", "%2E", "%7e", "%c3%a9", "%C3%A9", "%25", "%3b", "%20"]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ostiary.core import expression
-from ostiary.core.expression import Capture, Choice, Node, Repeat, Symbol
-from ostiary.core.pattern import automaton, check, crosses, engine, overlap, parse
 from ostiary.core.refusal import Invalid
+from ostiary.core.routing import expression
+from ostiary.core.routing.expression import Capture, Choice, Node, Repeat, Symbol
+from ostiary.core.routing.pattern import automaton, check, crosses, engine, overlap, parse
 
 ATOMS = st.sampled_from(["a", "b", "c", "[ab]", "[^a]", "[b-d]", ".", r"\d", r"\w", "/"])
 EXPRESSIONS = st.recursive(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ostiary.core.measure import Address, Secret, Url
-from ostiary.core.reference import reference
-from ostiary.core.settings import (
+from ostiary.core.configuration.measure import Address, Secret, Url
+from ostiary.core.configuration.reference import reference
+from ostiary.core.configuration.settings import (
     KEYS,
     BootstrapSettings,
     GatewaySettings,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.conflict import conflicts
+from ostiary.core.routing.conflict import conflicts
+from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Fixed, Piece, Route, Variable
-from ostiary.core.table import Table
 
 ATOMS: list[Piece] = [
     *map(Fixed, ["a", "b", "ab", "a."]),

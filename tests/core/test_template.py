@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.path import canonical
+from ostiary.core.routing.path import canonical
+from ostiary.core.routing.template import (
+    Line,
+    _usual,
+    checked,
+    read_backend_path,
+    read_match,
+    read_path,
+    template,
+    written,
+)
 from ostiary.core.snapshot import Fixed, Piece, Variable
-from ostiary.core.template import Line, _usual, checked, read_backend_path, read_match, read_path, template, written
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import SUBJECTS
 from ostiary.control.vault import Vault
+from ostiary.core.configuration.settings import ApifestSettings, DialectSettings, Settings
 from ostiary.core.refusal import Unavailable
-from ostiary.core.settings import ApifestSettings, DialectSettings, Settings
 from ostiary.core.snapshot import Snapshot
 from ostiary.dialects.apifest import Apifest
 from ostiary.dialects.desk import Desk

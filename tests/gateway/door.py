@@ -12,8 +12,8 @@ import msgspec
 
 from ostiary.core.admission import Admission
 from ostiary.core.limit import take
+from ostiary.core.routing.template import read_match
 from ostiary.core.snapshot import Gateway, Policy, Route, Snapshot, Upstream
-from ostiary.core.template import read_match
 from ostiary.gateway.worker import Worker
 from ostiary.link.messages import Grant, Pattern, Routes, Want
 

@@ -396,7 +396,7 @@ async def test_a_member_is_set_and_removed_in_a_request_body() -> None:
         assert on.recorder.requests[1].all(b"transfer-encoding") == []
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"nonsense", b'{"a":', b"1"])
+@pytest.mark.parametrize("body", [b"", b"[1]", b"nonsense", b'{"a":', b"1", b"\xff", b'{"a":"\xff"}'])
 async def test_a_body_that_is_no_json_object_is_the_clients_mistake(body: bytes) -> None:
     async with stage(route(acting(SET_FIELD))) as on:
         await on.ask(post("/a", body), 400, b'{"error":"request body is not a JSON object"}')
@@ -437,6 +437,7 @@ async def test_filters_of_the_head_let_the_body_stream_on(reply: bytes) -> None:
         (b'{ "a" : 1 }', b'{ "a" : 1 }'),
         (b"[1]", b"[1]"),
         (b"nonsense", b"nonsense"),
+        (b'{"balance":"\xff"}', b'{"balance":"\xff"}'),
         (b"", b""),
     ],
 )

@@ -16,7 +16,7 @@ import typer
 from ostiary import supervisor
 from ostiary.control.configuration import Built, load
 from ostiary.control.sources import Disk
-from ostiary.core.settings import Settings
+from ostiary.core.configuration.settings import Settings
 from ostiary.core.snapshot import SECOND
 from ostiary.node.start import configured, environment, prepare, run_directory
 

@@ -18,18 +18,18 @@ from msgspec.structs import replace
 
 from ostiary.control.plugged import problem
 from ostiary.control.sources import Reader, Recorder, Sources
-from ostiary.core.assembly import Assembly, unused
-from ostiary.core.binding import Binder, Fault, Where
-from ostiary.core.compile import Catalogue, Compiled, Compiler
-from ostiary.core.document import read
-from ostiary.core.mapping import GlobalErrors, Merger, Version
-from ostiary.core.mapping import Mapping as MappingFile
-from ostiary.core.mapping_file import read_global_errors, read_mapping
-from ostiary.core.measure import Url
+from ostiary.core.configuration.assembly import Assembly, unused
+from ostiary.core.configuration.binding import Binder, Fault, Where
+from ostiary.core.configuration.compile import Catalogue, Compiled, Compiler
+from ostiary.core.configuration.document import read
+from ostiary.core.configuration.mapping import GlobalErrors, Merger, Version
+from ostiary.core.configuration.mapping import Mapping as MappingFile
+from ostiary.core.configuration.mapping_file import read_global_errors, read_mapping
+from ostiary.core.configuration.measure import Url
+from ostiary.core.configuration.settings import KEYS, MappingFiles, Settings, value_of, values
+from ostiary.core.configuration.source import Document
 from ostiary.core.oauth import BUILT_IN_GRANTS
 from ostiary.core.refusal import Mistake
-from ostiary.core.settings import KEYS, MappingFiles, Settings, value_of, values
-from ostiary.core.source import Document
 
 SQLITE = "sqlite:///"
 MOST_LISTED = 1000

@@ -34,11 +34,11 @@ from ostiary.control.configuration import (
 from ostiary.control.delivery import frames
 from ostiary.control.seal import Seal
 from ostiary.control.sources import Disk, Kept, Reader, Sources
-from ostiary.core.compile import Catalogue
+from ostiary.core.configuration.compile import Catalogue
+from ostiary.core.configuration.settings import Settings, kept, values
 from ostiary.core.refusal import Invalid, Mistake, NotFound, Unavailable
-from ostiary.core.settings import Settings, kept, values
+from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Fixed, Route, Snapshot
-from ostiary.core.table import Table
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record, Revision, Revisions
 

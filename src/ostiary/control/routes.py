@@ -11,14 +11,14 @@ from ostiary.control.call import Call
 from ostiary.control.config import NoParameters
 from ostiary.control.control import Control
 from ostiary.control.registry import operation
-from ostiary.core.backend_path import BackendPath
-from ostiary.core.compile import Compiled
+from ostiary.core.configuration.compile import Compiled
+from ostiary.core.configuration.mapping import listing
 from ostiary.core.limit import Limit
-from ostiary.core.mapping import listing
-from ostiary.core.path import canonical, query_ok
 from ostiary.core.refusal import Invalid, Mistake
+from ostiary.core.routing.backend_path import BackendPath
+from ostiary.core.routing.path import canonical, query_ok
+from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Policy, Route
-from ostiary.core.table import Table
 
 
 class ListRoutes(Struct, frozen=True):

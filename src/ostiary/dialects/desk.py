@@ -8,8 +8,8 @@ from msgspec import Struct
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import Registry
+from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
-from ostiary.core.settings import Settings
 from ostiary.dialects.message import Request
 
 

@@ -8,11 +8,11 @@ from ipaddress import ip_network
 
 import msgspec
 
-from ostiary.core.backend_path import BackendPath
 from ostiary.core.http1 import BadMessage, RequestLine, parse_request_line
-from ostiary.core.path import canonical, query_ok
+from ostiary.core.routing.backend_path import BackendPath
+from ostiary.core.routing.path import canonical, query_ok
+from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Policy, Route, Snapshot, Variable
-from ostiary.core.table import Table
 from ostiary.gateway.accounting import Accounts, Stat
 from ostiary.gateway.answers import Answers
 from ostiary.gateway.plugins import Built, Plugins

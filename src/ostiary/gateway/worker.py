@@ -17,8 +17,8 @@ import msgspec
 
 from ostiary.core.admission import Admission
 from ostiary.core.http1 import RequestLine
+from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Gateway, Snapshot
-from ostiary.core.table import Table
 from ostiary.gateway.accounting import AccessLog, Accounts
 from ostiary.gateway.admissions import Admissions
 from ostiary.gateway.bundled import BUNDLED

@@ -30,9 +30,9 @@ from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.subjects import registry
 from ostiary.control.vault import Vault
+from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
-from ostiary.core.settings import Settings
 from ostiary.core.snapshot import SECOND
 from ostiary.dialects.apifest import Apifest
 from ostiary.dialects.desk import Desk

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from ostiary import supervisor
 from ostiary.control.configuration import Built, build, load
 from ostiary.control.sources import Disk
-from ostiary.core.measure import Address, Url
+from ostiary.core.configuration.measure import Address, Url
+from ostiary.core.configuration.settings import Settings, TlsSettings
 from ostiary.core.refusal import Mistake
-from ostiary.core.settings import Settings, TlsSettings
 from ostiary.core.snapshot import SECOND
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from ostiary.control.call import Call
-from ostiary.core.settings import ApifestSettings
+from ostiary.core.configuration.settings import ApifestSettings
 from ostiary.dialects.apifest.words import Words
 from ostiary.dialects.desk import Desk, applied
 from ostiary.dialects.message import Answer, Request

@@ -1,6 +1,6 @@
 """The gateway as ApiFest's operators see it (apifest.md A6, A7): the listings and the reload."""
 
-from ostiary.core.mapping import told
+from ostiary.core.configuration.mapping import told
 from ostiary.core.refusal import Invalid
 from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.words import HEADERS, USE_POST, answer, encoded, error

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal, get_args, get_origin
 
-from ostiary.core.binding import expected
-from ostiary.core.measure import shown
-from ostiary.core.settings import Field, Section, Settings, fields, is_section, plain
+from ostiary.core.configuration.binding import expected
+from ostiary.core.configuration.measure import shown
+from ostiary.core.configuration.settings import Field, Section, Settings, fields, is_section, plain
 
 HEAD = """\
 # Configuration

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from ostiary.core.backend_path import HOLE
-from ostiary.core.pattern import check
 from ostiary.core.refusal import Mistake
+from ostiary.core.routing.backend_path import HOLE
+from ostiary.core.routing.pattern import check
+from ostiary.core.routing.template import NAME, checked
 from ostiary.core.snapshot import Fixed, Piece, Variable
-from ostiary.core.template import NAME, checked
 
 NAMED = re.compile(r"\{([^{}]*)\}")
 LITERAL = re.compile(r"(?:[A-Za-z0-9_~!&',;=:@%/-]|\\[^A-Za-z0-9])*")

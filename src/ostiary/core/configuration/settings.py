@@ -14,7 +14,7 @@ from msgspec import NODEFAULT, Meta, Struct, field
 from msgspec.structs import FieldInfo, replace
 from msgspec.structs import fields as declared_fields
 
-from ostiary.core.measure import (
+from ostiary.core.configuration.measure import (
     Address,
     Backend,
     Duration,

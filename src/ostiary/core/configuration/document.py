@@ -1,9 +1,9 @@
 """Documents: the text of a configuration file, in YAML, JSON or TOML -> its data, and the line of each place in it."""
 
-from ostiary.core.json_document import read_json
-from ostiary.core.source import LARGEST, Document, nothing
-from ostiary.core.toml_document import read_toml
-from ostiary.core.yaml_document import read_yaml
+from ostiary.core.configuration.json_document import read_json
+from ostiary.core.configuration.source import LARGEST, Document, nothing
+from ostiary.core.configuration.toml_document import read_toml
+from ostiary.core.configuration.yaml_document import read_yaml
 
 READERS = {"json": read_json, "toml": read_toml}
 

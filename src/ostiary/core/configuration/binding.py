@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
-from ostiary.core.measure import MEASURES, Secret
-from ostiary.core.settings import Field, Section, Settings, fields, is_section, plain
+from ostiary.core.configuration.measure import MEASURES, Secret
+from ostiary.core.configuration.settings import Field, Section, Settings, fields, is_section, plain
 
 Where = tuple[str | int, ...]
 Resolve = Callable[[str, str], str]

@@ -12,8 +12,8 @@ path is one part. What decides between two routes that match the same path is, i
 from functools import lru_cache
 from typing import NamedTuple
 
-from ostiary.core.pattern import crosses, engine, tree
 from ostiary.core.refusal import Invalid
+from ostiary.core.routing.pattern import crosses, engine, tree
 from ostiary.core.snapshot import Fixed, Piece, Variable
 
 Rank = tuple[int, int]

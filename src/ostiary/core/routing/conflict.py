@@ -7,8 +7,8 @@ both by dictionaries, so that the search takes time in the number of routes, not
 from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 
-from ostiary.core.outline import Outline, ends, outline
-from ostiary.core.pattern import common, tree
+from ostiary.core.routing.outline import Outline, ends, outline
+from ostiary.core.routing.pattern import common, tree
 from ostiary.core.snapshot import Fixed, Route, Variable
 
 MOST_CONFLICTS = 1000

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
-from ostiary.core.binding import Where
+from ostiary.core.configuration.binding import Where
+from ostiary.core.configuration.source import Document, nothing, nul_line, whole
 from ostiary.core.refusal import Mistake
-from ostiary.core.source import Document, nothing, nul_line, whole
 
 
 def read_json(text: str, file: str) -> Document:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from ostiary.core.binding import Where
+from ostiary.core.configuration.binding import Where
 from ostiary.core.refusal import Mistake
 
 DEEPEST: Final = 64

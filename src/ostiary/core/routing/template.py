@@ -3,10 +3,10 @@
 import re
 from typing import NamedTuple
 
-from ostiary.core.backend_path import HOLE
-from ostiary.core.outline import unrunnable
-from ostiary.core.path import canonical, fixed, query_ok
-from ostiary.core.pattern import check, crosses
+from ostiary.core.routing.backend_path import HOLE
+from ostiary.core.routing.outline import unrunnable
+from ostiary.core.routing.path import canonical, fixed, query_ok
+from ostiary.core.routing.pattern import check, crosses
 from ostiary.core.snapshot import Fixed, Piece, Variable
 
 METHOD = re.compile(r"[A-Z][A-Z0-9!#$%&'*+.^_`|~-]{0,31}")

@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from ostiary.core.outline import END, Outline, Part, Rank, Varying, ends, inner, outline
-from ostiary.core.pattern import engine, parse, tree
+from ostiary.core.routing.outline import END, Outline, Part, Rank, Varying, ends, inner, outline
+from ostiary.core.routing.pattern import engine, parse, tree
 from ostiary.core.snapshot import Piece, Variable
 
 V = TypeVar("V")

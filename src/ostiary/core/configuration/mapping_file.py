@@ -14,11 +14,11 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 from msgspec import Struct
 
-from ostiary.core import mapping
-from ostiary.core.mapping import Endpoint, GlobalErrors, PluginName
-from ostiary.core.measure import Backend
+from ostiary.core.configuration import mapping
+from ostiary.core.configuration.mapping import Endpoint, GlobalErrors, PluginName
+from ostiary.core.configuration.measure import Backend
 from ostiary.core.refusal import Mistake
-from ostiary.core.template import METHOD
+from ostiary.core.routing.template import METHOD
 
 LARGEST: Final = 16 << 20
 """Bytes of a file."""

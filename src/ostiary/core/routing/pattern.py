@@ -13,9 +13,9 @@ from typing import Protocol
 
 import re2
 
-from ostiary.core import expression
-from ostiary.core.expression import PATH, SEGMENT, SLASH, Capture, Choice, Node, Repeat, Symbol
 from ostiary.core.refusal import Invalid
+from ostiary.core.routing import expression
+from ostiary.core.routing.expression import PATH, SEGMENT, SLASH, Capture, Choice, Node, Repeat, Symbol
 from ostiary.core.snapshot import Variable
 
 MOST_POSITIONS = 2000

@@ -7,8 +7,8 @@ but a leading `(?i)`) is refused, and both engines get a text written from the t
 
 from msgspec import Struct
 
-from ostiary.core.path import ALPHABET
 from ostiary.core.refusal import Invalid
+from ostiary.core.routing.path import ALPHABET
 
 PATH = sum(1 << byte for byte in ALPHABET)
 SLASH = 1 << ord("/")

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import yaml
 
-from ostiary.core.binding import Where
+from ostiary.core.configuration.binding import Where
+from ostiary.core.configuration.source import DEEPEST, Document, nul_line, whole
 from ostiary.core.refusal import Mistake
-from ostiary.core.source import DEEPEST, Document, nul_line, whole
 
 MOST_REPEATED: Final = 1_000_000
 """Nodes that aliases may add."""

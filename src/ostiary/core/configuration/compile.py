@@ -12,14 +12,9 @@ from typing import Final, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from ostiary.core.binding import Fault, Where
-from ostiary.core.conflict import conflicts
-from ostiary.core.limit import Limit
-from ostiary.core.mapping import GlobalErrors, Merger, PluginName, Use, pieces
-from ostiary.core.oauth import Rules, scope_name_ok
-from ostiary.core.people import email_ok, password_ok, user_name_ok
-from ostiary.core.refusal import Mistake
-from ostiary.core.settings import (
+from ostiary.core.configuration.binding import Fault, Where
+from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName, Use, pieces
+from ostiary.core.configuration.settings import (
     GRANT_TYPES,
     Body,
     LimitSettings,
@@ -29,6 +24,13 @@ from ostiary.core.settings import (
     Settings,
     UpstreamSettings,
 )
+from ostiary.core.limit import Limit
+from ostiary.core.oauth import Rules, scope_name_ok
+from ostiary.core.people import email_ok, password_ok, user_name_ok
+from ostiary.core.refusal import Mistake
+from ostiary.core.routing.conflict import conflicts
+from ostiary.core.routing.table import Table
+from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template, written
 from ostiary.core.snapshot import (
     SECOND,
     Fixed,
@@ -44,8 +46,6 @@ from ostiary.core.snapshot import (
     UpstreamTls,
     Variable,
 )
-from ostiary.core.table import Table
-from ostiary.core.template import Line, holes, read_backend_path, read_match, template, written
 
 RESERVED: Final = "ostiary"
 """The upstream that is Ostiary itself."""

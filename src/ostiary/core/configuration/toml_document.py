@@ -4,8 +4,8 @@ import re
 import tomllib
 from bisect import bisect_left
 
-from ostiary.core.binding import Where
-from ostiary.core.source import Document, nothing, nul_line, whole
+from ostiary.core.configuration.binding import Where
+from ostiary.core.configuration.source import Document, nothing, nul_line, whole
 
 _TOKEN = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[A-Za-z0-9_+:-]+|\n|[^\s]',

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from ostiary.core.binding import Where, path_text
+from ostiary.core.configuration.binding import Where, path_text
+from ostiary.core.configuration.settings import KEYS, Declared
+from ostiary.core.configuration.source import Document
 from ostiary.core.refusal import Mistake
-from ostiary.core.settings import KEYS, Declared
-from ostiary.core.source import Document
 
 PREFIX = "OSTIARY_"
 TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
