@@ -95,8 +95,11 @@ def remove_response_header(header: HeaderName) -> FilterFunction:
 
 
 def _object(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`; ValueError (msgspec's) for anything else."""
-    return msgspec.json.decode(body, type=dict[str, object])
+    """The JSON object in `body`; msgspec.DecodeError for anything else."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, object])
+    except UnicodeDecodeError as fault:
+        raise msgspec.DecodeError("not UTF-8") from fault
 
 
 def _request_object(request: Request) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""Configuration: documents in, settings and mapping files out, each mistake with its place; compiled into a snapshot."""
+"""Configuration: documents in, settings and mapping files out, each mistake with its place; compiled to a snapshot."""
