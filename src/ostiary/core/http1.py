@@ -13,7 +13,6 @@ _FIELDS = re.compile(rb"(?:[" + TCHAR + rb"]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*
 _REQUEST_LINE = re.compile(rb"([" + TCHAR + rb"]{1,32}+) ([!-~]++) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t \x21-\x7e\x80-\xff]*+)?")
 _VERSION = re.compile(rb"[!-~]++ [!-~]++ HTTP/(?!1\.[01])[0-9]\.[0-9]")
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]++)([/?].*+)?", re.IGNORECASE)
@@ -152,7 +151,9 @@ def unfinished(buffer: bytes, most: int) -> None:
     """Refuse what can no longer become a head of at most `most` bytes, before its end has come (400, 414, 431)."""
     if len(buffer) > most:
         raise BadMessage(431 if b"\r\n" in buffer[:most] else 414, "request head too large")
-    if _BARE.search(buffer):
+    # Counted, not searched for: a head that trickles in is looked at again with each piece.
+    pairs = buffer.count(b"\r\n")
+    if buffer.count(b"\n") != pairs or buffer.count(b"\r") - buffer.endswith(b"\r") != pairs:
         raise BadMessage(400, "bare CR or LF")
     if buffer[:1] not in _FIRST:
         raise BadMessage(400, "malformed request line")

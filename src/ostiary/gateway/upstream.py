@@ -55,7 +55,8 @@ class ResponseHead:
         if self.status == 204 or self.status < 200:
             drop |= {b"content-length"}
         kept = [b"%s: %s\r\n" % field for field in fields if field[0] not in drop]
-        self.start = b"HTTP/1.1 " + line[9:] + b"\r\n" + b"".join(kept) + b"via: 1.1 ostiary\r\n"
+        reason = line[9:] if len(line) > 12 else line[9:] + b" "
+        self.start = b"HTTP/1.1 " + reason + b"\r\n" + b"".join(kept) + b"via: 1.1 ostiary\r\n"
 
 
 class BackendConnection(asyncio.Protocol):
