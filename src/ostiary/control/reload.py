@@ -325,8 +325,6 @@ class Reloader:
 
 def _yield_to_others() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-    # Batch: it never preempts a worker that wakes up on the same core.
-    os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))
 
 
 def _without_collection(work: Callable[[], T]) -> T:
