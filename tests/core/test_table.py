@@ -240,3 +240,10 @@ def test_a_table_is_let_go_of_in_steps_and_then_has_nothing() -> None:
         table.add("GET", (Fixed(f"/{number}/"), Variable("x")), 0, number)
     assert [table.shed(4), table.shed(4), table.shed(4)] == [True, True, False]
     assert (table.exact, table.find(b"GET", b"/1/a")) == ({}, None)
+
+
+def test_several_variables_without_anything_between_them_may_share_a_segment() -> None:
+    table: Table[str] = Table()
+    table.add("GET", (Fixed("/"), Variable("x"), Fixed("/"), Variable("y"), Variable("z")), 0, "route")
+    assert table.find(b"GET", b"/a/bc") == ("route", {"x": b"a", "y": b"b", "z": b"c"})
+    assert table.find(b"GET", b"/a/b") is None

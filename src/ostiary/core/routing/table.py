@@ -125,7 +125,7 @@ def _capture(holes: tuple[Hole, ...], betweens: tuple[Between, ...]) -> Capture:
     """A function that reads the variables of a path; shared by all routes that have the same ones."""
     plain = [item for between in betweens for item in between if isinstance(item, Variable) and not item.expression]
     whole = not any(prefix + suffix for _, prefix, suffix in holes)
-    if whole and len(holes) > 1 and len(plain) == sum(map(len, betweens)):
+    if whole and len(holes) > 1 and len(plain) == len(betweens) == sum(map(len, betweens)):
         return _plain(itemgetter(*[hole[0] for hole in holes]), tuple(variable.name for variable in plain))
     reads = tuple((*hole, _read(between)) for hole, between in zip(holes, betweens, strict=True))
     return _lone(holes[0][0], reads[0][3]) if whole and len(holes) == 1 else _general(reads)
