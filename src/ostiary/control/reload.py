@@ -46,7 +46,7 @@ log = logging.getLogger("ostiary.configuration")
 acknowledgements = logging.getLogger("ostiary.reload")
 """Written whatever the level is."""
 acknowledgements.setLevel(logging.INFO)
-NICE = 10
+NICE = 2
 
 T = TypeVar("T")
 
