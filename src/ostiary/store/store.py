@@ -32,13 +32,13 @@ PREPARED = 256
 
 
 class Store:
-    """Everything that lasts. Writes have one line, short reads another, and long reads a third."""
+    """Everything that lasts. Writes have one line, short reads another, and long reads a third (`lister`)."""
 
     def __init__(self, path: Path) -> None:
         connect = partial(_connect, path)
-        writer = Line(connect, "store-write", "BEGIN IMMEDIATE")
+        self.writer = writer = Line(connect, "store-write", "BEGIN IMMEDIATE")
         reader = Line(connect, "store-read", "BEGIN")
-        lister = Line(connect, "store-list", "BEGIN")
+        self.lister = lister = Line(connect, "store-list", "BEGIN")
         self._lines = (writer, reader, lister)
         self.scopes = SqlScopes(writer, reader)
         self.applications = SqlApplications(writer, reader)
