@@ -16,8 +16,9 @@ What happens at each death:
 
     a worker          is replaced at once on the same listening socket: what waits in its queue is served by the
                       successor. One that keeps dying is started after 0, 0.1, 0.2, 0.4 ... 5 seconds.
-    control           the same, with `resume` in its command line: it goes on with the revision in the store. Before it
-                      has ever been ready, an exit of its own accord refuses the start: everything ends, status 1.
+    control           the same, with `resume` in its command line: it goes on with the revision in the store. One that
+                      has been ready is replaced at once, however often: leases run. Before it has ever been ready, an
+                      exit of its own accord refuses the start: everything ends, status 1.
     the supervisor    the others see the end of a pipe of which it alone holds the other end: they drain and end.
 
 Signals: SIGTERM and SIGINT drain the workers, then end control; the same one again ends all at once (not the other:
@@ -387,10 +388,10 @@ class Supervisor:
             child.pid = 0
             self.end_control()
             return
-        delay = child.ended()
         if child is self.control:
             self.read_report()
             self.report.clear()
+        delay = child.ended()
         if child is self.control and not self.ready and status >= 0:
             self.status = 1
             self.stop(0)
@@ -446,6 +447,8 @@ class Supervisor:
             self.reported(json.loads(line or b"{}"))
 
     def reported(self, said: dict[str, Any]) -> None:
+        if "ready" in said:
+            self.control.failures = 0
         match said:
             case {"ready": _} if not self.ready:
                 self.ready = True

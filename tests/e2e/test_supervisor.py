@@ -127,6 +127,13 @@ async def test_a_dead_control_is_back_and_told_to_resume(place: Path) -> None:
         assert again.split()[1:-1] == [*addresses, "resume"]
 
 
+async def test_a_control_that_has_been_ready_is_back_at_once_however_often(place: Path) -> None:
+    async with started(place, control=[*CHILD, "fleeting"]) as node:
+        for _ in range(4):
+            line = json.loads(await node.line("{"))
+            assert (line["process"], line["status"], line["restart_in"]) == ("control", 7, 0.0)
+
+
 async def test_who_keeps_dying_is_started_ever_more_slowly(place: Path) -> None:
     async with started(place, worker=[*CHILD, "dying"]) as node:
         delays: list[float] = []
