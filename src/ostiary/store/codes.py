@@ -1,5 +1,7 @@
 """Authorization codes in SQL: rows of `tokens` until they are used or forgotten."""
 
+import msgspec
+
 from ostiary.core.oauth import Code, CodeRequest, decide_code, subject_ok
 from ostiary.core.oauth.applications import SECOND
 from ostiary.store.applications import clients
@@ -27,6 +29,7 @@ def issue_code(sql: Sql, request: CodeRequest, record: Record) -> str:
 def _row(request: CodeRequest, code: Code, seq: int) -> Row:
     return (
         request.digest, "code", code.client.number, request.user, " ".join(code.scopes), "authorization_code", seq,
-        request.now, request.lifetime, request.now + request.lifetime * SECOND, "{}", request.family,
-        code.redirect_uri, int(request.redirect_uri is not None), request.challenge or "",
+        request.now, request.lifetime, request.now + request.lifetime * SECOND,
+        msgspec.json.encode(request.details).decode(), request.family, code.redirect_uri,
+        int(request.redirect_uri is not None), request.challenge or "",
     )  # fmt: skip

@@ -187,6 +187,34 @@ class User(Struct, frozen=True):
     created: int = 0
 
 
+class SigningKey(Struct, frozen=True):
+    """A key that signs, or has signed and still verifies."""
+
+    kid: str
+    purpose: str
+    """What it signs: `oauth`, ..."""
+    alg: str
+    public: str
+    """Its public half as a JWK."""
+    sealed: bytes
+    """Its private half, sealed."""
+    created: int
+    retired: int = 0
+    """When another took its place; 0: it signs."""
+
+
+class BrowserLogin(Struct, frozen=True):
+    """A user's log-in in a browser, for the authorization page alone."""
+
+    user: str
+    details: dict[str, str]
+    """What the authenticator says of the user."""
+    began: int
+    expires: int
+    ours: bool = True
+    """The user is one of Ostiary's, not a plug-in's."""
+
+
 class LoggedChange(Struct, frozen=True):
     """An entry of the change log; numbers are ascending without gaps."""
 
@@ -271,7 +299,44 @@ class Tokens(Protocol):
         """
 
     async def revoke_user(self, user: str, at: int, record: Record) -> Changed[int]:
-        """How many tokens and codes of the user were revoked now. `user` is compared exactly and not empty."""
+        """How many tokens and codes of the user were revoked now. `user` is compared exactly and not empty.
+
+        The user's browsers are logged out, and what the user has allowed is forgotten.
+        """
+
+
+class Consents(Protocol):
+    """What users have allowed to client applications, and the log-ins of browsers in which they do."""
+
+    async def sign_in(self, digest: bytes, login: BrowserLogin, instead: bytes, record: Record) -> None:
+        """Begin a log-in and end `instead`. Refuses Forbidden `login.inactive` for a user who may not come in."""
+
+    async def login(self, digest: bytes, now: int) -> BrowserLogin | None:
+        """The log-in of that digest: unexpired, not ended, and the user still there and active."""
+
+    async def sign_out(self, digest: bytes, record: Record) -> None:
+        """End a log-in, if there is one."""
+
+    async def allowed(self, user: str, client_id: str) -> frozenset[str]:
+        """The scopes that the user has allowed to the application."""
+
+    async def authorize(self, request: CodeRequest, login: bytes, allow: bool, record: Record) -> str:
+        """Decide (core.oauth.decide_code) and keep a code; the redirect_uri that it is for.
+
+        With `allow` the scopes are allowed from now on. Refuses Unauthenticated `login.ended`, Forbidden
+        `consent.required` where they are not and have not been.
+        """
+
+
+class Keys(Protocol):
+    async def kept(self, purpose: str, since: int) -> list[SigningKey]:
+        """The key that signs, then those retired after `since`, the last one first."""
+
+    async def put(self, key: SigningKey, since: int, record: Record, *, rotate: bool) -> bool:
+        """Have `key` sign, if none does or (`rotate`, or the one that does has another alg) in place of that one.
+
+        Whether it does; False: another was first. Forgets those retired up to `since`.
+        """
 
 
 class Revisions(Protocol):

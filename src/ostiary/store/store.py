@@ -9,6 +9,8 @@ from pathlib import Path
 from ostiary.core.refusal import Invalid, Unavailable
 from ostiary.store.applications import SqlApplications
 from ostiary.store.changes import SqlAudit, SqlChanges
+from ostiary.store.consents import SqlConsents
+from ostiary.store.keys import SqlKeys
 from ostiary.store.migrations import HEAD
 from ostiary.store.revisions import SqlRevisions
 from ostiary.store.schema import current, migrate
@@ -43,6 +45,8 @@ class Store:
         self.scopes = SqlScopes(writer, reader)
         self.applications = SqlApplications(writer, reader)
         self.tokens = SqlTokens(writer, reader, lister)
+        self.consents = SqlConsents(writer, reader)
+        self.keys = SqlKeys(writer, reader)
         self.revisions = SqlRevisions(writer, lister)
         self.users = SqlUsers(writer, reader)
         self.audit = SqlAudit(writer, lister)

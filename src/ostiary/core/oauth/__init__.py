@@ -18,7 +18,7 @@ from ostiary.core.oauth.applications import (
     hex_ok,
     redirect_uri_ok,
 )
-from ostiary.core.oauth.codes import Code, CodeRequest, decide_code, location, subject_ok
+from ostiary.core.oauth.codes import Code, CodeRequest, consented, decide_code, location, redirect_of, subject_ok
 from ostiary.core.oauth.grants import Grant, Handed, Held, Refreshing, Reused, TokenRequest, decide
 from ostiary.core.oauth.scopes import (
     MAX_SECONDS,
@@ -34,7 +34,7 @@ from ostiary.core.oauth.scopes import (
 __all__ = [
     "BUILT_IN_GRANTS", "MAX_SECONDS", "PUBLIC", "Application", "AuthMethod", "Client", "Code", "CodeRequest", "Grant",
     "Handed", "Held", "Proof", "RateLimit", "Refreshing", "Reused", "Rules", "Scope", "Secret", "TokenRequest",
-    "Unproven", "authenticate", "check_application", "check_fields", "check_scope", "check_texts", "decide",
-    "decide_code", "granted_scopes", "hex_ok", "lifetime", "location", "redirect_uri_ok", "scope_name_ok",
-    "split_scopes", "subject_ok", "text_ok",
+    "Unproven", "authenticate", "check_application", "check_fields", "check_scope", "check_texts", "consented",
+    "decide", "decide_code", "granted_scopes", "hex_ok", "lifetime", "location", "redirect_of", "redirect_uri_ok",
+    "scope_name_ok", "split_scopes", "subject_ok", "text_ok",
 ]  # fmt: skip
