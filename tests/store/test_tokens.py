@@ -154,18 +154,6 @@ async def test_pages_show_live_tokens_oldest_first(store: Store) -> None:
         await page(client_id="ffff")
 
 
-async def test_expired_tokens_go_as_new_ones_come(store: Store) -> None:
-    await furnish(store)
-    for each in range(6):
-        await store.tokens.issue(request(f"old{each}"), RECORD)
-    later = NOW + KEPT + 1801 * SECOND
-    await store.tokens.issue(request("new0", now=later), RECORD)
-    await store.tokens.issue(request("new1", now=later), RECORD)
-    kept = [await store.tokens.get(digest(f"old{each}")) is not None for each in range(6)]
-    assert kept.count(True) == 2
-    assert list(await live(store, "new0", now=later)) == [digest("new0")]
-
-
 async def test_many_questions_are_answered_by_one_statement_each_with_its_own(store: Store) -> None:
     await furnish(store)
     tokens = [f"t{each}" for each in range(3000)]

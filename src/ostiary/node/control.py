@@ -29,6 +29,7 @@ from ostiary.control.passwords import Passwords
 from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.subjects import registry
+from ostiary.control.upkeep import Upkeep
 from ostiary.control.vault import Vault
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
@@ -51,6 +52,7 @@ from ostiary.link.server import Server
 from ostiary.node.child import until_told
 from ostiary.node.log import open_log
 from ostiary.node.start import Start, recall
+from ostiary.store.purge import SqlPurge
 from ostiary.store.store import Store, open_store
 from ostiary.supervisor import ADDRESSES_NAME, ADMIN, GATEWAY, LINK, PUBLIC, REPORT
 
@@ -101,6 +103,10 @@ def unix_microseconds() -> int:
     return time.time_ns() // 1000
 
 
+def monotonic_microseconds() -> int:
+    return time.monotonic_ns() // 1000
+
+
 class Room:
     """Everything in the control process, wired."""
 
@@ -108,9 +114,7 @@ class Room:
         self.start = start
         self.form = "json"
         open_log("control", lambda: self.form)
-        authority = Authority(
-            store.tokens, lambda: self.control.rules, unix_microseconds, lambda: time.monotonic_ns() // 1000
-        )
+        authority = Authority(store.tokens, lambda: self.control.rules, unix_microseconds, monotonic_microseconds)
         self.server = Server(authority, max(1, start.processes))
         key = key_in(Path(start.state_dir), os.urandom)
         self.reloader = Reloader(
@@ -152,6 +156,7 @@ class Room:
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
+        self.upkeep = Upkeep(SqlPurge(store.writer), unix_microseconds, monotonic_microseconds, asyncio.sleep)
 
     def issuer(self) -> str:
         """The gateway's URL, once it listens."""
@@ -182,6 +187,7 @@ class Room:
         else:
             status = 0
             linked.append(tasks.create_task(self.reload_when(reload)))
+            linked.append(tasks.create_task(self.upkeep.run()))
             report(ready=self.reloader.revision)
             await ending.wait()
         await self.close()

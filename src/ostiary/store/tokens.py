@@ -16,6 +16,7 @@ from ostiary.core.refusal import NotFound, Refusal
 from ostiary.store.applications import clients, details, rate_limit
 from ostiary.store.changes import append, keep, log, newest
 from ostiary.store.codes import issue_code
+from ostiary.store.consents import forget_user
 from ostiary.store.ports import Changed, Ended, Ending, Issued, Record, Token, TokenFilter
 from ostiary.store.scopes import named
 from ostiary.store.sql import Line, Row, Sql
@@ -30,9 +31,6 @@ _ADD = """
 INSERT INTO tokens (digest, kind, application, user_id, scope, grant_type, seq, issued, expires_in, expires, details,
   family, refresh, refresh_expires_in, sealed, began)
 VALUES"""
-_FORGET = """
-DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < :before ORDER BY expires LIMIT :most)
-"""
 _SELECT = """
 SELECT t.id, t.digest, t.kind, a.client_id, t.user_id, t.scope, t.grant_type, t.issued, t.expires_in, t.expires,
   t.details, t.revoked IS NOT NULL, a.active, a.details, a.limit_requests, a.limit_seconds,
@@ -178,9 +176,6 @@ def issue(sql: Sql, asked: Sequence[Asked]) -> list[Issued | Refusal]:
     """Decide a batch of requests and keep what was granted."""
     batch = Batch(sql, asked)
     outcomes = [batch.outcome(request, record) for request, record in asked]
-    granted = sum(isinstance(outcome, Issued) for outcome in outcomes)
-    if granted:
-        sql.change(_FORGET, before=asked[-1][0].now - KEPT, most=2 * granted)
     batch.flush()
     return outcomes
 
@@ -299,6 +294,7 @@ class SqlTokens:
 
     async def revoke_user(self, user: str, at: int, record: Record) -> Changed[int]:
         def unit(sql: Sql) -> Changed[int]:
+            forget_user(sql, user)
             count = sql.change(_REVOKE_USER, user=user, at=at)
             return Changed(log(sql, "user.revoked", user, record), count)
 
