@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 OWNER = "bootstrap: {owner: {name: admin, password: change-me-please-1}}\n"
+URI = "http://127.0.0.1:8000/"
+"""Where the client applications have their users sent."""
 LIMIT = 20.0
 """Seconds that anything may take at most; a machine that runs tests may be busy."""
 
@@ -176,15 +178,19 @@ class Node:
         self.process.send_signal(signal.SIGHUP)
         return await self.event("Configuration reload ")
 
-    async def token(self) -> str:
-        """An access token that `/closed` takes."""
+    async def client(self, **more: object) -> dict[str, str]:
+        """Id and secret of an active client application that may have the scope `basic`."""
         scope = {"scope": "basic", "description": "b", "cc_expires_in": 900, "pass_expires_in": 900}
         assert (await once(self.admin, "POST", "/oauth20/scopes", scope)).status == 200
-        wanted = {"name": "app", "scope": "basic", "redirect_uri": "http://127.0.0.1:8000/"}
-        client = (await once(self.admin, "POST", "/oauth20/applications", wanted)).json
+        wanted = {"name": "app", "scope": "basic", "redirect_uri": URI, **more}
+        client: dict[str, str] = (await once(self.admin, "POST", "/oauth20/applications", wanted)).json
         path = f"/oauth20/applications/{client['client_id']}"
         assert (await once(self.admin, "PUT", path, {"status": 1})).status == 200
-        form = urlencode({"grant_type": "client_credentials", "scope": "basic", **client}).encode()
+        return client
+
+    async def token(self) -> str:
+        """An access token that `/closed` takes."""
+        form = urlencode({"grant_type": "client_credentials", **await self.client()}).encode()
         return str((await once(self.gateway, "POST", "/oauth20/tokens", form)).json["access_token"])
 
     async def revoke(self, token: str) -> Answer:

@@ -18,13 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.e2e.crowd import Crowd, basic, bearer, each, form, request
-from tests.e2e.house import Answer, Node, once, serving
+from tests.e2e.house import URI, Answer, Node, once, serving
 
 ROUNDS = 20
 ISSUES, REVOKES, REGISTRATIONS, EXCHANGES, REFRESHES = 400, 250, 250, 50, 50
 ALL = ISSUES + REVOKES + REGISTRATIONS + EXCHANGES + REFRESHES
 OWNER = basic("admin", "change-me-please-1")
-URI = "http://127.0.0.1:8000/"
 Pair = tuple[str, str]
 
 
@@ -133,16 +132,6 @@ def handle(token: str) -> str:
     return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
 
 
-async def application(node: Node) -> dict[str, str]:
-    """An active application."""
-    scope = {"scope": "basic", "description": "b", "cc_expires_in": 900, "pass_expires_in": 900}
-    assert (await once(node.admin, "POST", "/oauth20/scopes", scope)).status == 200
-    client: dict[str, str] = (await once(node.admin, "POST", "/oauth20/applications", APPLICATION)).json
-    path = f"/oauth20/applications/{client['client_id']}"
-    assert (await once(node.admin, "PUT", path, {"status": 1})).status == 200
-    return client
-
-
 async def killed_after(node: Node, requests: list[bytes], answers: int) -> list[Answer | None]:
     """Send them all; control is killed when so many were answered."""
     (control,) = node.children("control")
@@ -188,7 +177,7 @@ INVARIANTS: dict[str, list[tuple[object, ...]]] = {
 @pytest.mark.timeout(300)
 async def test_whatever_was_answered_outlives_control(configured: Path) -> None:
     async with serving(configured, "--workers", "2") as node:
-        ledger = Ledger(node, await application(node))
+        ledger = Ledger(node, await node.client())
         for turn in range(ROUNDS):
             since = len(ledger.dead)
             await ledger.prepare()
