@@ -12,6 +12,8 @@ from tests.store.template import fresh
 from ostiary.control.authority import Authority
 from ostiary.control.call import Call
 from ostiary.control.control import Control
+from ostiary.control.csrf import Csrf
+from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.passwords import Passwords
 from ostiary.control.registry import Registry
@@ -24,6 +26,7 @@ from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Report
 from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.store.keeping import SqlKeeping
 from ostiary.store.ports import Record, RecordFilter
 from ostiary.store.store import Store, open_store
 
@@ -86,17 +89,24 @@ class House:
             tokens=store.tokens,
             revisions=store.revisions,
             users=store.users,
+            consents=store.consents,
             audit=store.audit,
             changes=store.changes,
+            keeping=SqlKeeping(f"sqlite:///{path}", path.parent / "backups", self.clock),
             workers=self.workers,
             configuration=self.configuration(path.parent),
             authority=self.authority,
             login=self.login,
             passwords=self.passwords,
             vault=Vault(bytes(32), entropy),
+            keys=Keys(store.keys, bytes(32), self.clock, entropy, self.alg),
+            csrf=Csrf(bytes(32)),
             clock=self.clock,
             entropy=entropy,
         )
+
+    def alg(self, purpose: str) -> str:
+        return self.control.rules.signing_alg
 
     def clock(self) -> int:
         return self.now

@@ -11,6 +11,8 @@ import msgspec
 
 from ostiary.control.authority import Authority
 from ostiary.control.control import Control
+from ostiary.control.csrf import Csrf
+from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.passwords import Passwords
@@ -34,6 +36,7 @@ from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
 from ostiary.link.messages import Change, Report, RouteCount
 from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.store.keeping import SqlKeeping
 from ostiary.store.ports import Record, RecordFilter
 from ostiary.store.store import Store, open_store
 
@@ -107,14 +110,18 @@ class House:
             tokens=store.tokens,
             revisions=store.revisions,
             users=store.users,
+            consents=store.consents,
             audit=store.audit,
             changes=store.changes,
+            keeping=SqlKeeping(f"sqlite:///{path / 'ostiary.db'}", path / "backups", self.clock),
             workers=self.workers,
             configuration=configured(path, store, self.workers, self.clock),
             authority=Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock),
             login=Login(store.users, passwords, self.clock),
             passwords=passwords,
             vault=Vault(bytes(32), os.urandom),
+            keys=Keys(store.keys, bytes(32), self.clock, os.urandom, self.alg),
+            csrf=Csrf(bytes(32)),
             clock=self.clock,
             entropy=os.urandom,
         )
@@ -123,6 +130,9 @@ class House:
         self.desk = Desk(self.registry, self.control, lambda: self.settings)
         native = Native(self.desk, Metrics())
         self.router = Router([Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), native])
+
+    def alg(self, purpose: str) -> str:
+        return self.control.rules.signing_alg
 
     def clock(self) -> int:
         return self.now

@@ -12,6 +12,8 @@ from ostiary.store import ports
 
 if TYPE_CHECKING:
     from ostiary.control.authority import Authority
+    from ostiary.control.csrf import Csrf
+    from ostiary.control.keys import Keys
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
     from ostiary.control.reload import Reloader
@@ -43,8 +45,10 @@ class Control:
     tokens: ports.Tokens
     revisions: ports.Revisions
     users: ports.Users
+    consents: ports.Consents
     audit: ports.Audit
     changes: ports.Changes
+    keeping: ports.Keeping
     workers: Workers
     configuration: "Reloader"
     """What serves now, and how another comes in its place."""
@@ -53,6 +57,8 @@ class Control:
     login: "Login"
     passwords: "Passwords"
     vault: "Vault"
+    keys: "Keys"
+    csrf: "Csrf"
     clock: Callable[[], int]
     """Unix time in microseconds."""
     entropy: Callable[[int], bytes]

@@ -1,9 +1,9 @@
 """The subjects that operators can act on, each a module of operations. The registry is made from this list."""
 
-from ostiary.control import applications, audit, caches, codes, config, revisions, routes, scopes, tokens
+from ostiary.control import applications, audit, caches, codes, config, keys, revisions, routes, scopes, store, tokens
 from ostiary.control.registry import Registry
 
-SUBJECTS = (applications, audit, caches, codes, config, revisions, routes, scopes, tokens)
+SUBJECTS = (applications, audit, caches, codes, config, keys, revisions, routes, scopes, store, tokens)
 
 
 def registry() -> Registry:

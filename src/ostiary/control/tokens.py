@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ostiary.control import envelope, plugged
+from ostiary.control.authenticators import person
 from ostiary.control.call import Call
 from ostiary.control.clients import asked_proof, proven
 from ostiary.control.control import Control
@@ -195,9 +196,7 @@ async def _user(control: Control, call: Call, params: IssueToken, request: Token
     if params.grant_type != "password":
         return await plugged.ask("grants", rules.custom_grants[params.grant_type], asking)
     pair = (params.username or "", params.password or "")
-    if rules.authenticator != "ostiary":
-        return await plugged.ask("authenticators", rules.authenticator, *pair, asking)
-    return User((await control.login.password(*pair)).name)
+    return await person(control, *pair, asking)
 
 
 def _asker(call: Call, params: IssueToken) -> Principal:

@@ -155,6 +155,8 @@ class Gateway(Struct, frozen=True):
     plugins: dict[str, str] = {}
     """Further plug-ins: name -> `file.py:attribute` in `plugin_directory`, or `entry-point`."""
     plugin_directory: str = ""
+    resource: str = ""
+    """What 401s name as the protected resource (RFC 9728): an origin; empty: nothing."""
 
 
 class Snapshot(Struct, frozen=True):

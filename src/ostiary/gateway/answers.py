@@ -27,18 +27,22 @@ TOKEN_NOT_VALID = b'{"error":"access token not valid"}'
 SCOPE_NOT_VALID = b'{"error":"access token scope not valid"}'
 TYPE_NOT_VALID = b'{"error":"access token type not valid"}'
 
-BEARER = b'www-authenticate: Bearer realm="ostiary"\r\n'
-INVALID_TOKEN = b'www-authenticate: Bearer realm="ostiary", error="invalid_token"\r\n'
-INSUFFICIENT_SCOPE = b'www-authenticate: Bearer realm="ostiary", error="insufficient_scope"\r\n'
-
 
 class Answers:
-    """The answers of one configuration: its error bodies replace the default ones, whatever the reason."""
+    """The answers of one configuration: its error bodies replace the default ones, whatever the reason.
 
-    __slots__ = ("_configured",)
+    Challenges (RFC 6750 section 3) say where `resource` is described, if it has a name (RFC 9728 section 5.1).
+    """
 
-    def __init__(self, configured: dict[int, str]) -> None:
+    __slots__ = ("_configured", "bearer", "insufficient_scope", "invalid_token")
+
+    def __init__(self, configured: dict[int, str], resource: str = "") -> None:
         self._configured = {status: body.encode() for status, body in configured.items()}
+        where = f', resource_metadata="{resource}/.well-known/oauth-protected-resource"' if resource else ""
+        self.bearer, self.invalid_token, self.insufficient_scope = (
+            f'www-authenticate: Bearer realm="ostiary"{error}{where}\r\n'.encode()
+            for error in ("", ', error="invalid_token"', ', error="insufficient_scope"')
+        )
 
     def body(self, status: int, body: bytes | None = None) -> bytes:
         """The body for `status`: the configured one, else `body`, else the default."""

@@ -105,7 +105,7 @@ class Exchange:
             return
         digest = self.fields.digest
         if digest is None:
-            self.refuse(401, answers.TOKEN_REQUIRED, answers.BEARER, "token missing")
+            self.refuse(401, answers.TOKEN_REQUIRED, self.worker.generation.answers.bearer, "token missing")
             return
         worker = self.worker
         admitted = worker.admissions.young.get(digest)
@@ -142,7 +142,8 @@ class Exchange:
             self._admitted(admitted, now)
 
     def _not_valid(self) -> None:
-        self.refuse(401, answers.TOKEN_NOT_VALID, answers.INVALID_TOKEN, "token not valid")
+        challenge = self.worker.generation.answers.invalid_token
+        self.refuse(401, answers.TOKEN_NOT_VALID, challenge, "token not valid")
 
     def _admitted(self, admitted: Admitted, now: int) -> None:
         if admitted.expires < now:
@@ -175,7 +176,8 @@ class Exchange:
             self._act(now)
 
     def _forbid(self, body: bytes, why: str) -> None:
-        self.refuse(401 if self.target.rules.compat else 403, body, answers.INSUFFICIENT_SCOPE, why)
+        challenge = self.worker.generation.answers.insufficient_scope
+        self.refuse(401 if self.target.rules.compat else 403, body, challenge, why)
 
     # -- limit
 

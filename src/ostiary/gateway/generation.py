@@ -136,7 +136,7 @@ class Generation:
         """Raises ValueError or OSError for what cannot be built here (a plug-in, a certificate)."""
         self.snapshot = snapshot
         self.table: Table[Lazy | Target | msgspec.Raw] = Table()
-        self.answers = Answers(snapshot.gateway.errors)
+        self.answers = Answers(snapshot.gateway.errors, snapshot.gateway.resource)
         self.trusted = tuple(ip_network(text) for text in snapshot.gateway.trusted_proxies)
         self.taken = 0
         self.stat = accounts.stat("")

@@ -23,6 +23,8 @@ from ostiary.control.call import Call
 from ostiary.control.config import NoParameters
 from ostiary.control.configuration import Built
 from ostiary.control.control import Control
+from ostiary.control.csrf import Csrf
+from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.passwords import Passwords
@@ -52,6 +54,7 @@ from ostiary.link.server import Server
 from ostiary.node.child import until_told
 from ostiary.node.log import open_log
 from ostiary.node.start import Start, recall
+from ostiary.store.keeping import BACKUPS, SqlKeeping
 from ostiary.store.purge import SqlPurge
 from ostiary.store.store import Store, open_store
 from ostiary.supervisor import ADDRESSES_NAME, ADMIN, GATEWAY, LINK, PUBLIC, REPORT
@@ -138,14 +141,18 @@ class Room:
             tokens=store.tokens,
             revisions=store.revisions,
             users=store.users,
+            consents=store.consents,
             audit=store.audit,
             changes=store.changes,
+            keeping=SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds),
             workers=self.server,
             configuration=self.reloader,
             authority=authority,
             login=Login(store.users, passwords, unix_microseconds),
             passwords=passwords,
             vault=Vault(key, os.urandom),
+            keys=Keys(store.keys, key, unix_microseconds, os.urandom, self.alg),
+            csrf=Csrf(key),
             clock=unix_microseconds,
             entropy=os.urandom,
         )
@@ -165,6 +172,10 @@ class Room:
         except FileNotFoundError:
             return f"http{'s' if self.start.tls else ''}://{self.start.gateway}"
         return str(found["gateway"])
+
+    def alg(self, purpose: str) -> str:
+        """What the keys of a purpose sign with."""
+        return self.control.rules.signing_alg
 
     def settings(self) -> Settings:
         """As they hold now."""

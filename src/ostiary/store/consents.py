@@ -33,7 +33,6 @@ WHERE NOT EXISTS (SELECT 1 FROM users WHERE name = :user AND active = 0)
 """
 _END = "DELETE FROM browser_logins WHERE digest = :digest"
 _END_USER = "DELETE FROM browser_logins WHERE user_id = :user"
-_FORGET = "DELETE FROM browser_logins WHERE digest IN (SELECT digest FROM browser_logins WHERE expires <= :now LIMIT 8)"
 _ALLOWED = """
 SELECT c.scope FROM consents c JOIN applications a ON a.id = c.application
 WHERE c.user_id = :user AND a.client_id = :client_id
@@ -96,7 +95,6 @@ class SqlConsents:
         kept = msgspec.json.encode(login.details).decode()
 
         def unit(sql: Sql) -> None:
-            sql.change(_FORGET, now=login.began)
             sql.change(_END, digest=instead)
             added = sql.change(
                 _ADD_OURS if login.ours else _ADD_ANOTHER,

@@ -1,6 +1,6 @@
 """Signing keys in SQL. An index of the database sees to it that one key a purpose signs."""
 
-from ostiary.store.changes import log
+from ostiary.store.changes import append, keep
 from ostiary.store.ports import Record, SigningKey
 from ostiary.store.sql import Line, Sql
 
@@ -37,7 +37,9 @@ class SqlKeys:
                 created=key.created,
             )  # fmt: skip
             if added:
-                log(sql, "key.created", key.kid, record)
+                append(sql, key.created, "key.created", key.kid)
+            if added or rotate:
+                keep(sql, [record])
             return added > 0
 
         return await self._writer.each(unit)

@@ -54,7 +54,11 @@ PUBLIC: Final = (
     ("POST", "/oauth20/token"),
     ("POST", "/oauth20/revoke"),
     ("POST", "/oauth20/introspect"),
+    ("GET", "/oauth20/authorize"),
+    ("POST", "/oauth20/authorize"),
+    ("GET", "/oauth20/jwks"),
     ("GET", "/.well-known/oauth-authorization-server"),
+    ("GET", "/.well-known/oauth-protected-resource"),
 )
 """What the gateway forwards to control."""
 MOST_HINTS: Final = 200
@@ -453,6 +457,7 @@ class Compiler:
             access_log=settings.log.access,
             log_level=settings.log.level,
             log_format=settings.log.format,
+            resource=str(settings.oauth.resource),
             plugins=dict(plugins.names),
             plugin_directory=plugins.directory,
             **{name: int(getattr(own, name)) for name in NUMBERS},
@@ -507,6 +512,8 @@ def rules(settings: Settings) -> Rules:
         authenticator=oauth.authenticator,
         code_lifetime=oauth.code_lifetime // SECOND,
         refresh_absolute=oauth.refresh_absolute_lifetime // SECOND,
+        login_lifetime=oauth.login_lifetime // SECOND,
+        signing_alg=oauth.signing_alg,
         any_redirect=apifest.legacy_redirects,
         reveal_secrets=apifest.reveal_client_secrets,
     )

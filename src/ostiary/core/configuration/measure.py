@@ -16,6 +16,7 @@ SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 LARGEST: Final = 1 << 50
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
 ISSUER = re.compile(r"https?://[^/?#\s@]+(?:/[^/?#\s]+)*")
+ORIGIN = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
 REDACTED: Final = "[redacted]"
 
 
@@ -151,6 +152,19 @@ class Issuer(str):
         return cls(text)
 
 
+class Origin(str):
+    """The URL of a whole host: scheme, host and perhaps port, nothing behind them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """The origin that `text` is; empty stands for none."""
+        if not isinstance(text, str) or (text and not ORIGIN.fullmatch(text)):
+            raise ValueError("expected an http or https URL of a host and nothing behind it")
+        return cls(text)
+
+
 class Url(str):
     """A URL that may hold a password, which `redacted` leaves out."""
 
@@ -211,9 +225,9 @@ def _host_and_port(text: object, lowest: int, problem: str) -> None:
             raise ValueError(problem) from fault
 
 
-Measure = Duration | Size | Address | Backend | Network | Host | Issuer | Url
+Measure = Duration | Size | Address | Backend | Network | Host | Issuer | Origin | Url
 MEASURES: Final[dict[object, type[Measure]]] = {
-    kind: kind for kind in (Duration, Timeout, Size, Address, Backend, Network, Host, Issuer, Url)
+    kind: kind for kind in (Duration, Timeout, Size, Address, Backend, Network, Host, Issuer, Origin, Url)
 }
 
 

@@ -21,6 +21,7 @@ from ostiary.core.configuration.measure import (
     Host,
     Issuer,
     Network,
+    Origin,
     Secret,
     Size,
     Timeout,
@@ -293,10 +294,19 @@ class OauthSettings(Section, frozen=True):
     refresh_absolute_lifetime: Annotated[Timeout, about("refreshing ends so long after the first issue", "30d")] = (
         Timeout(30 * DAY)
     )
+    login_lifetime: Annotated[
+        Timeout, about("how long the authorization page knows a browser's user after a log-in", "12h")
+    ] = Timeout(720 * MINUTE)
+    resource: Annotated[
+        Origin,
+        about(
+            "names what the gateway protects, in 401s and metadata (RFC 9728); empty: off", "https://api.example.org"
+        ),
+    ] = Origin("")
     authenticator: Annotated[str, about("who checks names and passwords: Ostiary, or a plug-in", "ostiary")] = "ostiary"
     grants: Annotated[dict[str, str], about("further grant types and the plug-in of each", "{sms: acme_sms}")] = {}
     signing_alg: Annotated[
-        Literal["ES256", "EdDSA", "RS256"], about("how tokens are signed (no effect yet)", "ES256")
+        Literal["ES256", "EdDSA", "RS256"], about("algorithm of the key that signs; a change makes a new key", "ES256")
     ] = "ES256"
 
 

@@ -55,6 +55,10 @@ class Rules(Struct, frozen=True):
     """Seconds after the first issue beyond which nothing is refreshed."""
     any_redirect: bool = False
     """Codes may go to any well-formed URL, not only to the registered one: an open redirector."""
+    login_lifetime: int = 12 * 3600
+    """Seconds that the authorization page knows a browser's user."""
+    signing_alg: str = "ES256"
+    """Of the keys that sign tokens."""
     reveal_secrets: bool = False
     """New client secrets are kept, encrypted, and shown to operators who may see them."""
 

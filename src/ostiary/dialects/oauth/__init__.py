@@ -2,7 +2,8 @@
 
     path -> method -> form -> client -> the row's handler
 
-Clients authenticate themselves here; operators only at introspection, where they show no client's credentials.
+The page where users sign in and consent is `authorize.py`, which answers in HTML. Clients authenticate themselves
+here; operators only at introspection, where they show no client's credentials.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,13 +24,16 @@ from ostiary.core.snapshot import SECOND
 from ostiary.dialects import credentials
 from ostiary.dialects.desk import Desk, applied, call_of
 from ostiary.dialects.message import JSON, Answer, Request
+from ostiary.dialects.oauth import authorize
 from ostiary.dialects.oauth.form import Shown, read, shown
 from ostiary.dialects.oauth.words import NO_STORE, error, refused
 
 ROOM = 65_536
 METADATA = "/.well-known/oauth-authorization-server"
+RESOURCE = "/.well-known/oauth-protected-resource"
 PUBLIC_FOR_A_WHILE = (("Content-Type", JSON), ("Cache-Control", "public, max-age=300"))
 INACTIVE = b'{"active":false}'
+NOT_FOUND = Answer(404, b'{"error":"Not found"}', NO_STORE)
 
 
 class Asked(Struct):
@@ -58,9 +62,9 @@ Handler = Callable[[Asked], Awaitable[Answer]]
 
 
 class Row(Struct, frozen=True):
-    """One path with its only method, and the operation that it speaks of."""
+    """One path with its methods, and the operation that it speaks of."""
 
-    method: str
+    methods: tuple[str, ...]
     path: str
     operation: str
     handler: Handler
@@ -147,24 +151,56 @@ def _token(asked: Asked) -> str:
 
 async def metadata(asked: Asked) -> Answer:
     """What there is, and where (RFC 8414). Only what works is listed."""
-    reader = msgspec.structs.replace(asked.call, principal=Principal("nobody", "", frozenset({"scopes:read"})))
-    scopes = await asked.desk.run("scopes.list", ListScopes(limit=10_000), reader)
     grants = [each for each in BUILT_IN_GRANTS if each != "password"]
     methods = ["client_secret_basic", "client_secret_post", "none"]
     members = {
         "issuer": asked.issuer,
+        "authorization_endpoint": f"{asked.issuer}{authorize.PATH}",
         "token_endpoint": f"{asked.issuer}/oauth20/token",
         "revocation_endpoint": f"{asked.issuer}/oauth20/revoke",
         "introspection_endpoint": f"{asked.issuer}/oauth20/introspect",
-        "scopes_supported": [scope.scope for scope in scopes],
+        "jwks_uri": f"{asked.issuer}/oauth20/jwks",
+        "scopes_supported": await _scopes(asked),
         "response_types_supported": ["code"],
         "grant_types_supported": [*grants, *sorted(asked.desk.control.rules.custom_grants)],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
+        "authorization_response_iss_parameter_supported": True,
     }
     return Answer(200, msgspec.json.encode(members), PUBLIC_FOR_A_WHILE)
+
+
+async def resource(asked: Asked) -> Answer:
+    """What the gateway protects, and who gives tokens for it (RFC 9728)."""
+    name = str(asked.desk.settings().oauth.resource)
+    if not name:
+        return NOT_FOUND
+    members = {
+        "resource": name,
+        "authorization_servers": [asked.issuer],
+        "scopes_supported": await _scopes(asked),
+        "bearer_methods_supported": ["header"],
+    }
+    return Answer(200, msgspec.json.encode(members), PUBLIC_FOR_A_WHILE)
+
+
+async def jwks(asked: Asked) -> Answer:
+    """The keys that verify what Ostiary signs, the one that signs first (RFC 7517 section 5)."""
+    keys = await asked.desk.control.keys.published("oauth")
+    body = b'{"keys":[%s]}' % b",".join(key.public.encode() for key in keys)
+    return Answer(200, body, (("Content-Type", "application/jwk-set+json"), *PUBLIC_FOR_A_WHILE[1:]))
+
+
+async def ask(asked: Asked) -> Answer:
+    """Where a user allows something to a client application."""
+    return await authorize.answer(asked.desk, asked.request, asked.call, asked.issuer)
+
+
+async def _scopes(asked: Asked) -> list[str]:
+    reader = msgspec.structs.replace(asked.call, principal=Principal("nobody", "", frozenset({"scopes:read"})))
+    return [scope.scope for scope in await asked.desk.run("scopes.list", ListScopes(limit=10_000), reader)]
 
 
 def answer(members: dict[str, object]) -> Answer:
@@ -172,11 +208,15 @@ def answer(members: dict[str, object]) -> Answer:
     return Answer(200, msgspec.json.encode(members), NO_STORE)
 
 
+GET, POST = ("GET", "HEAD"), ("POST",)
 ROWS = (
-    Row("POST", "/oauth20/token", "tokens.issue", issue),
-    Row("POST", "/oauth20/revoke", "tokens.revoke", revoke),
-    Row("POST", "/oauth20/introspect", "tokens.check", introspect),
-    Row("GET", METADATA, "", metadata),
+    Row((*GET, *POST), authorize.PATH, "codes.authorize", ask),
+    Row(POST, "/oauth20/token", "tokens.issue", issue),
+    Row(POST, "/oauth20/revoke", "tokens.revoke", revoke),
+    Row(POST, "/oauth20/introspect", "tokens.check", introspect),
+    Row(GET, "/oauth20/jwks", "", jwks),
+    Row(GET, METADATA, "", metadata),
+    Row(GET, RESOURCE, "", resource),
 )
 PATHS = {row.path: row for row in ROWS}
 
@@ -197,10 +237,9 @@ class Oauth:
     async def answer(self, request: Request) -> Answer:
         row = PATHS.get(request.path)
         if row is None:
-            return Answer(404, b'{"error":"Not found"}', NO_STORE)
-        allowed = ("GET", "HEAD") if row.method == "GET" else (row.method,)
-        if request.method not in allowed:
-            return error(405, "invalid_request", "The method is not allowed", (("Allow", ", ".join(allowed)),))
+            return NOT_FOUND
+        if request.method not in row.methods:
+            return error(405, "invalid_request", "The method is not allowed", (("Allow", ", ".join(row.methods)),))
         try:
             return await row.handler(self._asked(row, request))
         except Refusal as refusal:
@@ -210,9 +249,9 @@ class Oauth:
         return error(status, "invalid_request", reason)
 
     def _asked(self, row: Row, request: Request) -> Asked:
-        issuer = self.desk.settings().oauth.issuer or self._issuer()
+        issuer = str(self.desk.settings().oauth.issuer) or self._issuer()
         call = call_of(request, NOBODY, "oauth")
-        if row.method == "GET":
+        if row.methods != POST:
             return Asked(self.desk, request, issuer, call, {}, Shown())
         form = read(request)
         return Asked(self.desk, request, issuer, call, form, shown(request, form))
