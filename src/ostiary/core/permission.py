@@ -14,7 +14,8 @@ MANAGER = VIEWER | {
 ADMIN = MANAGER | {
     "users:read", "users:manage", "users:promote", "roles:manage", "tokens:issue", "tokens:manage",
     "applications:secrets", "settings:manage", "penalties:manage", "apps:manage", "audit:read", "logs:read",
-    "logs:export", "security:manage", "services:manage", "cluster:manage", "keys:manage", "store:manage", "node:stop",
+    "logs:export", "security:manage", "services:manage", "cluster:manage", "keys:manage", "store:read", "store:manage",
+    "node:stop",
 }  # fmt: skip
 OWNER = ADMIN | {"users:secrets", "users:own"}
 

@@ -225,6 +225,43 @@ class LoggedChange(Struct, frozen=True):
     subject: str
 
 
+class Copied(Struct, frozen=True):
+    """A backup that was written."""
+
+    path: str
+    created: str
+    """RFC 3339."""
+    engine: str
+    schema: str
+    """Version of the schema."""
+    rows: dict[str, int]
+    """Of each table."""
+    bytes: int
+    sha256: str
+    """Of what the file holds, before compression."""
+
+
+class Counted(Struct, frozen=True):
+    """A table as a check found it."""
+
+    rows: int
+    bytes: int | None
+    """With its indexes; None where the engine does not say."""
+
+
+class Checked(Struct, frozen=True):
+    """What a check found."""
+
+    valid: bool
+    engine: str
+    schema: str
+    wrong: list[str]
+    """A sentence for each thing."""
+    bytes: int
+    """Of the whole database."""
+    tables: dict[str, Counted]
+
+
 class Scopes(Protocol):
     async def page(self, limit: int, after: str = "") -> list[Scope]:
         """By name, those after `after`."""
@@ -378,3 +415,14 @@ class Changes(Protocol):
 
     async def newest(self) -> int:
         """The last number given, 0 for none."""
+
+
+class Keeping(Protocol):
+    async def backup(self, name: str) -> Copied:
+        """Write a file of this name (empty: one made of the time) beside the store's keys.
+
+        Refuses Conflict `backup.exists`, Unavailable `backup.unwritable`.
+        """
+
+    async def check(self) -> Checked:
+        """Whether the store is whole."""
