@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from ostiary.store.ports import LoggedChange, Record, RecordFilter
 from ostiary.store.sql import Line, Row, Sql
 
-_APPEND = "INSERT INTO changes (at, kind, subject) VALUES (:at, :kind, :subject) RETURNING seq"
+# Writes are serial, and the newest entry is never purged: so numbers have no gaps, whatever was rolled back.
+_APPEND = """
+INSERT INTO changes (seq, at, kind, subject) SELECT COALESCE(MAX(seq), 0) + 1, :at, :kind, :subject FROM changes
+RETURNING seq
+"""
 _AFTER = "SELECT seq, at, kind, subject FROM changes WHERE seq > :seq ORDER BY seq LIMIT :most"
 _NEWEST = "SELECT COALESCE(MAX(seq), 0) FROM changes"
 _RECORD = """

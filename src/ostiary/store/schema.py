@@ -1,30 +1,45 @@
 """The schema's version, and bringing it up to date. Alembic is imported only when there is something to do."""
 
-import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ostiary.store.migrations import HEAD
+from ostiary.store.sql import Down, Sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_KNOWN = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'",
+    "postgresql": "SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL",
+}
 
 
-def current(connection: sqlite3.Connection) -> str:
+def current(sql: Sql) -> str:
     """The version of the schema, `""` for an empty database."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
+    row = sql.row("SELECT version_num FROM alembic_version") if sql.row(_KNOWN[sql.mode]) else None
     return "" if row is None else str(row[0])
 
 
-def migrate(path: Path) -> None:
-    """Bring the schema of the database file up to HEAD, in one transaction."""
-    import sqlalchemy as sa
+def upgrade(connection: "Connection", version: str = HEAD) -> None:
+    """Bring the schema up to `version`, in the transaction that the connection is in."""
     from alembic import command
     from alembic.config import Config
 
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
-    # The driver would begin transactions by itself, and not before DDL: it is told to leave that to us.
-    sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
+
+
+@contextmanager
+def migrating() -> Iterator[None]:
+    """Around a migration: what the database says no to is raised as Down."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise Down(str(error.orig)) from error

@@ -4,56 +4,86 @@ Group commit: what is asked of a line while it works waits, and is then done tog
 callers share one sync of the disk. An answer waits for the commit. Each unit sees what those before it did, and one
 that refuses undoes its own writes only.
 
-The statements are plain SQL that SQLite and PostgreSQL both speak (`:name` parameters, RETURNING, ON CONFLICT), run
-by the standard library's driver in our own thread. The road not taken: SQLAlchemy's Connection over aiosqlite, which
-costs a thread switch and a greenlet a statement instead of one switch a batch, and 0.25 s of imports at each start.
+The statements are plain SQL that SQLite and PostgreSQL both speak (`:name` parameters, RETURNING, ON CONFLICT); what
+differs between them is in `sqlite.py` and `postgresql.py`. The road not taken: SQLAlchemy's Connection over aiosqlite,
+which costs a thread switch and a greenlet a statement instead of a switch a batch, and 0.25 s of imports a start.
 """
 
 import asyncio
-import sqlite3
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from ostiary.core.refusal import Refusal, Unavailable
+from ostiary.core.refusal import Invalid, Refusal, Unavailable
 
 A = TypeVar("A")
 R = TypeVar("R")
 Row = tuple[Any, ...]
+Mode = Literal["sqlite", "postgresql"]
 MOST_MARKS = 16_384
-"""Parameters in one statement; SQLite takes 32,766."""
+"""Parameters in one statement; SQLite and PostgreSQL take 32,766."""
 
 
-class Sql:
+class Down(Exception):
+    """The database cannot be used now, whatever is asked of it."""
+
+    def refusal(self) -> Refusal:
+        """What each of those who wait is told."""
+        return Unavailable("store.unavailable", "The store cannot be reached")
+
+
+class InUse(Down):
+    """The database belongs to another node, which runs."""
+
+    def refusal(self) -> Refusal:
+        return Unavailable("store.in_use", str(self))
+
+
+class Rejected(Exception):
+    """The database does not do what a unit of work asked for; other units are not touched."""
+
+    def refusal(self) -> Refusal:
+        """What the unit's caller is told."""
+        return Unavailable("store.unavailable", "The store cannot be reached")
+
+
+class Unkeepable(Rejected):
+    """A text or a number that the database has no form for."""
+
+    def refusal(self) -> Refusal:
+        return Invalid("store.value", "A text holds a character, or a number is of a size, that cannot be kept")
+
+
+class Sql(ABC):
     """One connection; only its line's thread uses it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._execute = connection.execute
+    mode: ClassVar[Mode]
 
+    @abstractmethod
     def rows(self, statement: str, **values: object) -> list[Row]:
         """All rows of a statement."""
-        return self._execute(statement, values).fetchall()
 
     def row(self, statement: str, **values: object) -> Row | None:
         """The only row, if there is one."""
-        found: Row | None = self._execute(statement, values).fetchone()
-        return found
+        found = self.rows(statement, **values)
+        return found[0] if found else None
 
+    @abstractmethod
     def change(self, statement: str, **values: object) -> int:
         """How many rows the statement changed."""
-        return self._execute(statement, values).rowcount
 
     def among(self, statement: str, each: Sequence[object], **values: object) -> list[Row]:
         """Rows of a statement in which `(:each)` stands for all of `each` (at most MOST_MARKS)."""
         width = 1 << max(0, len(each) - 1).bit_length()
-        padded = [*each, *[None] * (width - len(each))]
+        padded = [*each, *[each[-1] if each else None] * (width - len(each))]
         named = {f"each{number}": value for number, value in enumerate(padded)}
-        return self._execute(_spread(statement, width), {**named, **values}).fetchall()
+        return self.rows(_spread(statement, width), **named, **values)
 
     def insert(self, statement: str, rows: Sequence[Row]) -> None:
         """Insert many rows; `statement` ends with VALUES.
@@ -65,47 +95,41 @@ class Sql:
         while start < len(rows):
             most = min(len(rows) - start, MOST_MARKS // len(rows[0]))
             count = 1 << (most.bit_length() - 1)
-            flat = [value for row in rows[start : start + count] for value in row]
-            self._execute(_values(statement, count, len(rows[0])), flat)
+            self.fill(statement, rows[start : start + count])
             start += count
+
+    @abstractmethod
+    def fill(self, statement: str, rows: Sequence[Row]) -> None:
+        """Insert rows with one statement."""
 
     def attempt(self, unit: Callable[["Sql"], R]) -> R | Refusal:
         """What `unit` gives; or its refusal, and then nothing that it wrote stays."""
-        self._execute("SAVEPOINT unit")
+        self.do("SAVEPOINT unit")
         try:
             outcome = unit(self)
         except Refusal as refusal:
-            self._execute("ROLLBACK TO unit")
-            self._execute("RELEASE unit")
+            self.do("ROLLBACK TO unit")
+            self.do("RELEASE unit")
             return refusal
-        self._execute("RELEASE unit")
+        self.do("RELEASE unit")
         return outcome
 
-    def transaction(self, work: Callable[["Sql"], R], begin: str) -> R:
-        """Do `work` and commit; nothing of it stays if it fails."""
-        self._execute(begin)
-        try:
-            outcome = work(self)
-            self._execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._execute("ROLLBACK")
-        return outcome
+    @abstractmethod
+    def do(self, statement: str) -> None:
+        """Run a statement that has neither parameters nor rows."""
 
+    @abstractmethod
+    def transaction(self, work: Callable[["Sql"], R]) -> R:
+        """Do `work` and commit; nothing of it stays if it fails. Raises Down, Rejected, and whatever `work` raises."""
+
+    @abstractmethod
     def close(self) -> None:
         """End the connection."""
-        self._connection.close()
 
 
 @lru_cache(256)
 def _spread(statement: str, width: int) -> str:
     return statement.replace("(:each)", "(" + ", ".join(f":each{number}" for number in range(width)) + ")")
-
-
-@lru_cache(256)
-def _values(statement: str, count: int, width: int) -> str:
-    row = "(" + ", ".join("?" * width) + ")"
-    return f"{statement} {', '.join([row] * count)}"
 
 
 class _Asked(NamedTuple):
@@ -125,8 +149,7 @@ def _nothing(sql: Sql) -> None:
 class Line:
     """A thread with a connection of its own, which does what is asked of it in batches, a transaction each."""
 
-    def __init__(self, connect: Callable[[], Sql], name: str, begin: str) -> None:
-        self._begin = begin
+    def __init__(self, connect: Callable[[], Sql], name: str) -> None:
         self._connect = connect
         self._thread = ThreadPoolExecutor(1, name)
         self._sql: Sql | None = None
@@ -142,7 +165,8 @@ class Line:
         """Do `work` for `argument`, together with all others that wait for the same `work`.
 
         A Refusal among the outcomes is raised for its own caller. Refuses Unavailable `store.unavailable` where the
-        database fails; then nothing was kept.
+        database fails; then nothing was kept. (But for one case: a connection to PostgreSQL that is lost in the very
+        COMMIT leaves unknown what was kept.) Refuses Invalid `store.value` where a value cannot be kept.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
@@ -153,7 +177,9 @@ class Line:
 
     async def close(self) -> None:
         """Finish what was asked, then end the connection and the thread."""
-        await self.each(_nothing)
+        if self._sql is not None or self._busy or self._waiting:
+            with suppress(Unavailable):
+                await self.each(_nothing)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
         self._thread.shutdown(wait=True)
 
@@ -174,7 +200,7 @@ class Line:
         if failure is None:
             for asked, outcome in zip(batch, done.result(), strict=True):
                 _answer(asked.answer, outcome)
-        elif len(batch) == 1 or isinstance(failure, sqlite3.OperationalError):
+        elif len(batch) == 1 or isinstance(failure, Down):
             for asked in batch:
                 _answer(asked.answer, _meaning(failure))
         else:
@@ -184,7 +210,7 @@ class Line:
     def _perform(self, batch: list[_Asked]) -> list[Any]:
         if self._sql is None:
             self._sql = self._connect()
-        return self._sql.transaction(partial(_outcomes, batch), self._begin)
+        return self._sql.transaction(partial(_outcomes, batch))
 
     def _end(self) -> None:
         if self._sql is not None:
@@ -209,9 +235,9 @@ def _answer(answer: asyncio.Future[Any], outcome: object) -> None:
 
 
 def _meaning(failure: BaseException) -> BaseException:
-    """What a caller is told of a failure: of the database's, that it cannot be reached."""
-    if not isinstance(failure, sqlite3.Error):
+    """What a caller is told of a failure."""
+    if not isinstance(failure, Down | Rejected):
         return failure
-    refusal = Unavailable("store.unavailable", "The store cannot be reached")
+    refusal = failure.refusal()
     refusal.__cause__ = failure
     return refusal

@@ -1,46 +1,54 @@
 """The store: opened by its URL, all subjects in one place."""
 
 import asyncio
-import os
-import sqlite3
-from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from ostiary.core.refusal import Invalid, Unavailable
+from ostiary.core.refusal import Invalid, Refusal, Unavailable
 from ostiary.store.applications import SqlApplications
 from ostiary.store.changes import SqlAudit, SqlChanges
 from ostiary.store.consents import SqlConsents
 from ostiary.store.keys import SqlKeys
 from ostiary.store.migrations import HEAD
 from ostiary.store.revisions import SqlRevisions
-from ostiary.store.schema import current, migrate
+from ostiary.store.schema import current
 from ostiary.store.scopes import SqlScopes
-from ostiary.store.sql import Line, Sql
+from ostiary.store.sql import Down, Line, Mode, Rejected, Sql
+from ostiary.store.sqlite import SCHEME, Sqlite
 from ostiary.store.tokens import SqlTokens
 from ostiary.store.users import SqlUsers
 
-SCHEME = "sqlite:///"
-PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -32768",
-    "PRAGMA journal_size_limit = 67108864",
-)
-PATIENCE = 5.0
-"""Seconds that a statement waits for another process that holds the database."""
-PREPARED = 256
+POSTGRESQL = ("postgresql://", "postgres://")
+
+
+class Engine(Protocol):
+    """A kind of database, at one place. Its connections raise Down where they cannot be had."""
+
+    @property
+    def mode(self) -> Mode: ...
+
+    def writer(self) -> Sql:
+        """A connection whose transactions see all that was committed before them; no two of them run at once."""
+
+    def reader(self) -> Sql:
+        """A connection for short reads; each transaction sees one moment."""
+
+    def lister(self) -> Sql:
+        """The same for reads that may take longer."""
+
+    def migrate(self) -> None:
+        """Bring the schema up to HEAD in one transaction, which waits for another that does the same."""
 
 
 class Store:
     """Everything that lasts. Writes have one line, short reads another, and long reads a third (`lister`)."""
 
-    def __init__(self, path: Path) -> None:
-        connect = partial(_connect, path)
-        self.writer = writer = Line(connect, "store-write", "BEGIN IMMEDIATE")
-        reader = Line(connect, "store-read", "BEGIN")
-        self.lister = lister = Line(connect, "store-list", "BEGIN")
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.mode = engine.mode
+        self.writer = writer = Line(engine.writer, "store-write")
+        reader = Line(engine.reader, "store-read")
+        self.lister = lister = Line(engine.lister, "store-list")
         self._lines = (writer, reader, lister)
         self.scopes = SqlScopes(writer, reader)
         self.applications = SqlApplications(writer, reader)
@@ -52,48 +60,47 @@ class Store:
         self.audit = SqlAudit(writer, lister)
         self.changes = SqlChanges(reader)
 
+    async def prepare(self) -> None:
+        """Bring the schema up to date. Refuses Invalid `store.too_new`, and what `Line.each` refuses."""
+        version = await self.writer.each(current)
+        if version > HEAD:
+            raise Invalid("store.too_new", f"The store has schema {version}; this Ostiary knows up to {HEAD}")
+        if version != HEAD:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._engine.migrate)
+            except (Down, Rejected) as failure:
+                raise failure.refusal() from failure
+
     async def close(self) -> None:
         """Finish what was asked and end."""
         for line in self._lines:
             await line.close()
 
 
-async def open_store(url: str) -> Store:
-    """Open (or make) the database at `url`: `sqlite:///PATH`, four slashes for an absolute path.
+async def open_store(url: str, *, alone: bool = True) -> Store:
+    """Open (or make) the database at `url`: `sqlite:///PATH` (four slashes: an absolute path) or `postgresql://...`.
 
-    A schema that is not current is brought up to date first. Refuses Invalid `store.url`, `store.too_new`,
-    Unavailable `store.unavailable`.
+    A schema that is not current is brought up to date first. `alone`: as a node does; where the database is
+    PostgreSQL's, no other may then be opened like this until this one is closed or its process ends. Refuses Invalid
+    `store.url`, `store.too_new`, Unavailable `store.in_use`, `store.unavailable`.
     """
-    if not url.startswith(SCHEME) or not url.removeprefix(SCHEME):
-        raise Invalid("store.url", "store.url must be sqlite:///PATH")
-    path = Path(url.removeprefix(SCHEME))
+    store = Store(engine(url, alone))
     try:
-        await asyncio.get_running_loop().run_in_executor(None, _prepare, path)
-    except (OSError, sqlite3.Error) as error:
-        raise Unavailable("store.unavailable", f"The store cannot be opened: {error}") from error
-    return Store(path)
+        await store.prepare()
+    except Refusal as refusal:
+        await store.close()
+        if refusal.code != "store.unavailable":
+            raise
+        raise Unavailable(refusal.code, f"The store cannot be opened: {refusal.__cause__}") from refusal
+    return store
 
 
-def _prepare(path: Path) -> None:
-    """Make the file, for its owner only, and the schema."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-    try:
-        connection.execute(PRAGMAS[0])
-        version = current(connection)
-        if version > HEAD:
-            raise Invalid("store.too_new", f"The store has schema {version}; this Ostiary knows up to {HEAD}")
-        if version != HEAD:
-            migrate(path)
-    finally:
-        connection.close()
+def engine(url: str, alone: bool) -> Engine:
+    """What the URL names. Refuses Invalid `store.url`. PostgreSQL's driver is imported only where it is used."""
+    if url.startswith(POSTGRESQL):
+        from ostiary.store.postgresql import Postgresql
 
-
-def _connect(path: Path) -> Sql:
-    connection = sqlite3.connect(
-        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=PREPARED
-    )
-    for pragma in PRAGMAS:
-        connection.execute(pragma)
-    return Sql(connection)
+        return Postgresql(url, alone)
+    if url.startswith(SCHEME) and url != SCHEME:
+        return Sqlite(Path(url.removeprefix(SCHEME)))
+    raise Invalid("store.url", "store.url must be sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
