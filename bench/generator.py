@@ -7,6 +7,7 @@ so that the core it shares with the backend has room.
 """
 
 import contextlib
+import itertools
 import select
 import signal
 import socket
@@ -41,6 +42,12 @@ class Job(Struct):
     """What an echo backend answers to each: /gN and this text. N is recorded. Empty: bodies are not looked at."""
     most: int = 1 << 62
     """Requests to send in a closed loop, if the time does not end before."""
+    tokens: list[str] = []
+    """Shown in turn as Bearer tokens, beside the paths."""
+    forms: list[str] = []
+    """Sent in turn as bodies of POST, beside the paths."""
+    holds: str = ""
+    """What every answer has in it."""
 
 
 class Result(Struct):
@@ -96,8 +103,8 @@ class Generator:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        fields = "".join(f"{line}\r\n" for line in [f"Host: 127.0.0.1:{job.port}", *job.headers])
-        self.requests = [f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode() for path in job.paths]
+        self.requests = requests(job)
+        self.holds = job.holds.encode()
         self.expect = [text.encode() for text in job.expect]
         self.next = 0
         self.left = job.most
@@ -170,14 +177,19 @@ class Generator:
             self.failures["no answer"] += missing
 
     def _send(self, connection: Connection, due: float) -> None:
-        index = self.next
-        self.next = index + 1 if index + 1 < len(self.requests) else 0
+        index = self._turn()
         connection.index, connection.due, connection.sent = index, due, clock()
         self.busy += 1
         try:
             connection.sock.send(self.requests[index])
         except OSError as error:
             self._lost(connection, type(error).__name__)
+
+    def _turn(self) -> int:
+        """Which request is next."""
+        index = self.next
+        self.next = index + 1 if index + 1 < len(self.requests) else 0
+        return index
 
     def _receive(self, seconds: float) -> bool:
         events = self.poll.poll(seconds)
@@ -225,6 +237,9 @@ class Generator:
         if data[9:12] != b"200":
             self.failures[data[9:12].decode(errors="replace")] += 1
             return
+        if self.holds not in data:
+            self.wrong += 1
+            return
         generation = -1.0
         if self.expect:
             expected = self.expect[connection.index]
@@ -247,6 +262,22 @@ class Generator:
             self.free.remove(connection)
         with contextlib.suppress(OSError):
             self.connect()
+
+
+def requests(job: Job) -> list[bytes]:
+    """All requests of a job, whole: as many as it has paths, tokens or forms, whichever are most."""
+    turns = max(len(job.paths), len(job.tokens), len(job.forms))
+    every = (itertools.cycle(each or [""]) for each in (job.paths, job.tokens, job.forms))
+    return [_request(job, *each) for each in itertools.islice(zip(*every, strict=False), turns)]
+
+
+def _request(job: Job, path: str, token: str, form: str) -> bytes:
+    lines = [f"{'POST' if form else 'GET'} {path} HTTP/1.1", f"Host: 127.0.0.1:{job.port}", *job.headers]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if form:
+        lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(form)}"]
+    return "\r\n".join([*lines, "", form]).encode()
 
 
 def content_length(head: bytes) -> int:

@@ -64,7 +64,7 @@ def wrk() -> str | None:
 def saturate(job: Job, core: int, directory: Path) -> Saturation:
     """As many requests as `job.connections` connections get answered. Failed when any answer is not 200."""
     program = wrk()
-    if program is None or len(job.paths) > 1:
+    if program is None or len(job.paths) > 1 or job.tokens or job.forms:
         result = Load(job, core, directory).result()
         if result.failures or result.wrong:
             raise Failed(f"failures under load: {result.failures}, {result.wrong} wrong")

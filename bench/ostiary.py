@@ -28,11 +28,11 @@ class Ostiary:
     def __init__(self, directory: Path, core: int, settings: Settings, routes: list[Settings] | None = None) -> None:
         self.home = directory
         self.home.mkdir()
-        self.gateway, self._admin = free_port(), free_port()
+        self.gateway, self.admin = free_port(), free_port()
         self.configuration = self.home / "ostiary.yaml"
         base: Settings = {
             "gateway": {"listen": f"127.0.0.1:{self.gateway}", "workers": 1},
-            "admin": {"listen": f"127.0.0.1:{self._admin}"},
+            "admin": {"listen": f"127.0.0.1:{self.admin}"},
             "log": {"access": "", "level": "WARNING"},
             "bootstrap": {"owner": {"name": "admin", "password": "only for this comparison"}},
             "dialects": {"apifest": {"trusted_networks": ["127.0.0.0/8"]}},
@@ -44,7 +44,7 @@ class Ostiary:
         words = [COMMAND, "serve", "--config", str(self.configuration)]
         self.process = Process(words, core, self.home / "output.log", {"OSTIARY_LOG_FORMAT": "json"})
         self.process.wait_until(self._is_ready, "Ostiary")
-        self._connection = http.client.HTTPConnection("127.0.0.1", self._admin, timeout=120)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=120)
 
     def running(self, token: str = "") -> Running:
         """It as one of the programs that are compared."""
@@ -122,7 +122,7 @@ class Ostiary:
         self.process.stop()
 
     def _is_ready(self) -> bool:
-        probe = http.client.HTTPConnection("127.0.0.1", self._admin, timeout=5)
+        probe = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
         try:
             probe.request("GET", "/platform/monitor/readiness")
             return probe.getresponse().status == 200

