@@ -90,13 +90,19 @@ def test_a_refused_token_is_remembered_for_a_while() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [Change(1, clients=["x"]), Change(1, users=["x"]), Change(1), Change(1, everything=True)]
+    ("change", "forgotten"),
+    [
+        (Change(1, clients=["x"]), True),
+        (Change(1, users=["x"]), True),
+        (Change(1, everything=True), True),
+        (Change(1, digests=[b"e"]), False),
+    ],
 )
-def test_any_change_forgets_who_was_refused(change: Change) -> None:
+def test_a_change_that_may_let_tokens_pass_again_forgets_who_was_refused(change: Change, forgotten: bool) -> None:
     cache = Admissions(10, Cells())
     cache.take_in(b"d", None, 0, 0)
     cache.drop(change)
-    assert not cache.refused(b"d", 1)
+    assert cache.refused(b"d", 1) is not forgotten
 
 
 def test_guesses_push_no_real_token_out_and_are_bounded() -> None:

@@ -107,13 +107,16 @@ ADMISSIONS: list[tuple[str, Policy, str | None, int, int, bytes, bytes]] = [
 
 @pytest.mark.parametrize("compat", [False, True], ids=["standard", "compat"])
 @pytest.mark.parametrize("case", ADMISSIONS, ids=[each[0] for each in ADMISSIONS])
+@pytest.mark.parametrize("resource", ["", "https://api.example"])
 async def test_who_is_not_admitted_is_told_why(
-    case: tuple[str, Policy, str | None, int, int, bytes, bytes], compat: bool
+    case: tuple[str, Policy, str | None, int, int, bytes, bytes], compat: bool, resource: str
 ) -> None:
     _, policy, token, standard, old, body, challenge = case
-    async with stage(route(msgspec.structs.replace(policy, compat=compat))) as on:
+    gateway = msgspec.structs.replace(QUIET, resource=resource)
+    async with stage(route(msgspec.structs.replace(policy, compat=compat)), gateway=gateway) as on:
         answer = await on.ask(get("/a", token), old if compat else standard, body)
-        assert answer.one(b"www-authenticate") == b'Bearer realm="ostiary"' + challenge
+        where = b', resource_metadata="https://api.example/.well-known/oauth-protected-resource"' if resource else b""
+        assert answer.one(b"www-authenticate") == b'Bearer realm="ostiary"' + challenge + where
         assert answer.one(b"content-type") == b"application/json"
         assert on.recorder.heads == []
         await on.ask(get("/none"), 404)
@@ -185,13 +188,36 @@ async def test_a_change_takes_effect_on_the_next_request_of_an_open_connection()
         await on.ask(get("/a", "user"), 401, NOT_VALID)
 
 
-async def test_without_a_lease_control_is_asked_each_time() -> None:
+async def test_without_a_lease_nothing_that_was_said_counts_and_the_next_lease_asks_again() -> None:
+    """A worker that was stopped finds an answer from before a change that control no longer waits to see applied."""
+    async with stage(route(USER)) as on:
+        on.control.silent = True
+        await on.wire.say(get("/a", "user"))
+        await until(lambda: len(on.control.asked) == 1)
+        (asked,) = on.control.asked
+        on.worker.lease(monotonic_ns() - 1)
+        async with connected(on.port) as late:
+            await late.say(get("/a", "user"))
+            await until(lambda: len(on.worker._asking[asked]) == 2)
+            on.worker.answers({asked: TOKENS["user"]})
+            del on.control.tokens["user"]
+            on.worker.change(Change(1, users=["ann"]))
+            on.control.silent = False
+            on.worker.lease(FOREVER)
+            assert (await late.answer()).status == 401
+        assert (await on.wire.answer()).status == 401
+        assert on.control.asked == [asked, asked]
+
+
+async def test_without_a_lease_control_is_asked_when_it_lends_one_again() -> None:
     async with stage(route(USER)) as on:
         await on.ask(get("/a", "user"), 200)
         on.worker.lease(monotonic_ns() - 1)
-        await on.ask(get("/a", "user"), 200)
-        await on.ask(get("/a", "user"), 200)
-        assert len(on.control.asked) == 3
+        await on.wire.say(get("/a", "user"))
+        await until(lambda: len(on.worker._asking) == 1)
+        on.worker.lease(FOREVER)
+        assert (await on.wire.answer()).status == 200
+        assert len(on.control.asked) == 2
 
 
 async def test_without_lease_and_control_protected_routes_answer_503_and_public_ones_go_on() -> None:

@@ -434,6 +434,26 @@ async def test_a_change_ends_the_open_streams_of_what_it_names(talk: Talk, chang
             assert not wire.reader.at_eof()
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_stream_whose_token_ended_while_control_was_away_ends_with_the_new_link(known: bool) -> None:
+    async with (
+        backend(events) as address,
+        door(MINE, [Upstream("u", (address,))], QUIET, dict(TOKENS)) as (worker, control, port),
+        connected(port) as wire,
+    ):
+        await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n" + TOKEN % b"ann" + b"\r\n")
+        await wire.reader.readuntil(b"\n\n")
+        worker.connected(False)
+        if not known:
+            del control.tokens["ann"]
+        worker.connected(True)
+        await until(lambda: not worker._doubted)
+        if known:
+            assert len(worker.streams) == 1
+        else:
+            assert not (await wire.end()).endswith(b"0\r\n\r\n")
+
+
 async def test_public_streams_are_not_cut() -> None:
     async with (
         backend(events) as address,

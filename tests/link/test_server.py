@@ -19,6 +19,7 @@ from ostiary.link.messages import (
     Collect,
     Grant,
     Hello,
+    Lease,
     Prepared,
     Report,
     ToWorker,
@@ -147,6 +148,23 @@ async def test_a_worker_that_confirms_nothing_is_lent_nothing_more(place: str) -
         assert third.microseconds < 100_000
         mute.kill()
         await mute.wait()
+
+
+async def test_a_worker_that_comes_to_again_is_lent_at_once_when_it_has_confirmed_everything(place: str) -> None:
+    server = Server(Authority(), 1, lease=SHORT)
+    async with serving(server, listener(place)):
+        reader, writer = await asyncio.open_unix_connection(place)
+        writer.write(frame(Hello(1, 0, 0)))
+        missed = await heard(reader)
+        assert isinstance(missed, Change)
+        assert isinstance(await heard(reader), Lease)
+        await asyncio.wait_for(server.apply(Change(0, clients=["c"])), 2)
+        writer.write(frame(Applied(missed.seq + 1, {})))
+        said = time.monotonic_ns()
+        async with asyncio.timeout(0.5):
+            while not (isinstance(message := await heard(reader), Lease) and message.until > said):
+                pass
+        writer.close()
 
 
 async def test_an_answer_does_not_overtake_a_change(link: Link) -> None:

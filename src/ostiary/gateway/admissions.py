@@ -105,7 +105,7 @@ class Admissions:
             self._old.pop(digest, None)
         if change.clients or change.users:
             count += self._drop_named(frozenset(change.clients), frozenset(change.users))
-        self._refused = {}
+            self._refused = {}
         return count
 
     def _drop_named(self, clients: frozenset[str], users: frozenset[str]) -> int:

@@ -413,7 +413,7 @@ class Exchange:
         self.status = head.status
         if head.close:
             connection.spoiled = True
-        if head.event_stream:
+        if head.length < 0:
             self.worker.streams.add(self)
         if not rules.passing and (rules.body_filters or head.status in rules.errors):
             self._response = response_of(head)

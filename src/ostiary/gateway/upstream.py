@@ -37,7 +37,7 @@ class ResponseHead:
     `start` is the status line and the fields that pass, without framing by chunks and without the empty line.
     """
 
-    __slots__ = ("chunked", "close", "event_stream", "length", "start", "status", "upgrade")
+    __slots__ = ("chunked", "close", "length", "start", "status", "upgrade")
 
     def __init__(self, raw: bytes) -> None:
         line, _, block = raw.partition(b"\r\n")
@@ -50,7 +50,6 @@ class ResponseHead:
         options = tokens(fields, b"connection")
         self.close = b"close" in options or (not minor and b"keep-alive" not in options)
         self.upgrade = b"".join(b"%s: %s\r\n" % field for field in fields if field[0] == b"upgrade")
-        self.event_stream = any(n == b"content-type" and v.lower().startswith(b"text/event-stream") for n, v in fields)
         drop = HOP_BY_HOP.union(options) | {b"x-request-id"}
         if self.status == 204 or self.status < 200:
             drop |= {b"content-length"}

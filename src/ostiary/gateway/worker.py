@@ -58,6 +58,8 @@ class Worker:
         self.upstreams: dict[str, Upstream] = {}
         self._servers: list[asyncio.Server] = []
         self._asking: dict[bytes, list[Exchange]] = {}
+        self._doubted: set[bytes] = set()
+        """Tokens of open streams that may have ended while control was not heard."""
         self._questions: list[bytes] = []
         self._wants: list[Want] = []
         self._addresses: Counter[str] = Counter()
@@ -88,7 +90,10 @@ class Worker:
         return b"%s%x" % (self._id_prefix, self._ids)
 
     def ask(self, digest: bytes, exchange: Exchange) -> bool:
-        """Ask control about a token; `exchange.answered` is called. False when control is away and no lease is left."""
+        """Ask control about a token, as soon as there is a lease; `exchange.answered` is called.
+
+        False when control is away and no lease is left.
+        """
         if not self._connected and monotonic_ns() >= self.lease_until:
             return False
         waiting = self._asking.get(digest)
@@ -113,7 +118,7 @@ class Worker:
     def _send_questions(self) -> None:
         questions, self._questions = self._questions, []
         wants, self._wants = self._wants, []
-        if questions and self._connected:
+        if questions and self._connected and monotonic_ns() < self.lease_until:
             self._control.ask(questions)
         if wants and self._connected:
             self._control.draw(wants)
@@ -164,8 +169,11 @@ class Worker:
     # -- what the link tells (Door)
 
     def lease(self, until: int) -> None:
-        """Cached admissions may be used until then."""
-        self.lease_until = until
+        """What control says and said may be used until then."""
+        stale, self.lease_until = self.lease_until, until
+        now = monotonic_ns()
+        if stale <= now < until and self._connected:
+            self._ask_again()
 
     def connected(self, up: bool) -> None:
         """Control has begun to talk, or is gone. What was asked in vain is asked again; what was cached is doubted."""
@@ -173,20 +181,34 @@ class Worker:
         if not up:
             return
         self.admissions.drop(Change(0, everything=True))
-        questions = [digest for digest, waiting in self._asking.items() if waiting]
-        self._asking = {digest: self._asking[digest] for digest in questions}
-        if questions:
-            self._control.ask(questions)
+        self._doubted = {exchange.fields.digest or b"" for exchange in self.streams if exchange.admitted}
+        self._ask_again()
         if wants := self.cells.again():
             self._control.draw(wants)
 
+    def _ask_again(self) -> None:
+        """Ask what was asked in vain, and whether the tokens of open streams still pass."""
+        self._asking = {digest: waiting for digest, waiting in self._asking.items() if waiting}
+        if questions := list({**self._asking, **dict.fromkeys(self._doubted)}):
+            self._control.ask(questions)
+
     def answers(self, admissions: dict[bytes, Admission | None]) -> None:
-        """Control has said what tokens stand for."""
+        """Control has said what tokens stand for.
+
+        Without a lease that counts for nothing: the answer may have lain here since before a change that control has
+        stopped waiting to see applied. The next lease asks again.
+        """
         now, wall = monotonic_ns(), time_ns() // 1000
+        if now >= self.lease_until:
+            return
         for digest, admission in admissions.items():
             admitted = self.admissions.take_in(digest, admission, now, wall)
             for exchange in self._asking.pop(digest, ()):
                 exchange.answered(admitted, now)
+            if digest in self._doubted:
+                self._doubted.discard(digest)
+                if admitted is None:
+                    self._cut(Change(0, digests=[digest]))
 
     def granted(self, grants: list[Grant]) -> None:
         """Control has granted cells."""

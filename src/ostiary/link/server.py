@@ -415,6 +415,8 @@ class Server:
             change, barrier = slot.unconfirmed.popleft()
             if barrier is not None:
                 barrier.confirm(slot.number, message.dropped if change.seq == message.seq else {})
+        if not slot.unconfirmed and slot.lease <= self._clock():
+            self._lend(slot)
 
     # Snapshots
 
