@@ -1,7 +1,9 @@
 """Log-ins and plug-ins behind a token, and what is told to the workers."""
 
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,21 @@ from tests.control.house import House
 
 from ostiary.control import envelope, plugged
 from ostiary.control.applications import CreateApplication, Credentials, UpdateApplication
+from ostiary.control.call import Call
+from ostiary.control.codes import Authorize, IssuedCode
 from ostiary.control.configuration import plugged_faults
+from ostiary.control.consents import SignIn, sign_in
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.scopes import CreateScope
 from ostiary.control.tokens import CheckToken, IssuedToken, IssueToken, TokenState
 from ostiary.core.configuration.settings import OauthSettings, Settings
 from ostiary.core.digest import digest, handle
 from ostiary.core.permission import NOBODY
-from ostiary.core.refusal import Forbidden, Limited, Refusal
+from ostiary.core.refusal import Forbidden, Limited, Refusal, Unauthenticated
 
+URI = "http://app.example/"
+VERIFIER = "v" * 43
+CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 PLUGIN = """
 import asyncio
 from ostiary import Asking, AuthenticationFailed, User
@@ -80,7 +88,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 async def client(house: House, *grants: str) -> Credentials:
     await house.run("scopes.create", CreateScope("basic", 1800, 900))
     grants_of = list(grants or ("password", "refresh_token"))
-    asked = CreateApplication("app", "basic", "http://app.example/", grant_types=grants_of)
+    asked = CreateApplication("app", "basic", URI, grant_types=grants_of)
     made: Credentials = await house.run("applications.create", asked)
     await house.run("applications.update", UpdateApplication(made.client_id, active=True))
     house.workers.told.clear()
@@ -127,6 +135,22 @@ async def test_an_authenticator_says_who_somebody_is(house: House, installed: No
     state: TokenState = await house.run("tokens.check", CheckToken(issued.access_token))
     assert (state.user, state.details) == (f"ann@{made.client_id[:2]}", {"from": "directory"})
     assert (await refused(lambda: issue(house, made, username="ann", password="wrong"))).code == "user.refused"
+
+
+async def test_an_authenticator_says_who_is_at_the_browser(house: House, installed: None) -> None:
+    house.control.rules = replace(house.control.rules, authenticator="people")
+    made = await client(house, "authorization_code", "refresh_token")
+    call = Call(NOBODY, "oauth", "192.0.2.1")
+    with pytest.raises(Unauthenticated) as refusal:
+        await sign_in(house.control, call, SignIn("ann", "wrong", made.client_id), "")
+    assert refusal.value.code == "user.refused"
+    secret = await sign_in(house.control, call, SignIn("ann", "right", made.client_id), "")
+    params = Authorize(made.client_id, "code", code_challenge=CHALLENGE, code_challenge_method="S256", browser=secret)
+    given: IssuedCode = await house.run("codes.authorize", replace(params, allow=True), NOBODY)
+    text = given.redirect_uri.partition("code=")[2]
+    issued = await issue(house, made, "authorization_code", code=text, code_verifier=VERIFIER, redirect_uri=URI)
+    state: TokenState = await house.run("tokens.check", CheckToken(issued.access_token))
+    assert (state.user, state.details) == (f"ann@{made.client_id[:2]}", {"from": "directory"})
 
 
 @pytest.mark.parametrize(

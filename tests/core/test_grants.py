@@ -21,6 +21,7 @@ from ostiary.core.oauth import (
     Scope,
     Secret,
     TokenRequest,
+    consented,
     decide,
     decide_code,
     location,
@@ -213,6 +214,41 @@ def test_requests_for_a_code_are_refused_in_order(client: Client, fields: dict[s
     with pytest.raises(Refusal) as refusal:
         decide_code(client, replace(CODE_REQUEST, **fields), disabled=True)
     assert refusal.value.code == code
+
+
+STRICT = replace(CODE_REQUEST, strict=True, challenge=CHALLENGE, challenge_method="S256")
+
+
+@pytest.mark.parametrize(
+    ("client", "fields", "code"),
+    [
+        (changed(active=False), {"redirect_uri": "x"}, "client.invalid"),
+        (CLIENT, {"redirect_uri": "x", "response_type": "token"}, "redirect_uri.invalid"),
+        (CLIENT, {"redirect_uri": "https://other.example/", "any_redirect": True}, "redirect_uri.invalid"),
+        (CLIENT, {"response_type": "token", "challenge": None}, "response_type.unsupported"),
+        (CLIENT, {"challenge": None, "challenge_method": None, "scope": "no"}, "challenge.invalid"),
+        (changed(grant_types=()), {"scope": "no"}, "scope.not_valid"),
+        (changed(grant_types=()), {"user": "\0"}, "grant.unauthorized"),
+        (CLIENT, {"user": "\0"}, "user.invalid"),
+        (CLIENT, {}, "user.disabled"),
+    ],
+)
+def test_by_the_standards_requests_are_refused_in_another_order(
+    client: Client, fields: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(Refusal) as refusal:
+        decide_code(client, replace(STRICT, **fields), disabled=True)
+    assert refusal.value.code == code
+
+
+def test_consent_covers_what_was_allowed_before() -> None:
+    application = CLIENT.application
+    assert consented(application, ("basic",), {"basic", "aa"}) is True
+    assert consented(application, ("basic", "more"), {"basic"}) is False
+    assert consented(application, (), ()) is True
+    for uri, known in (("https://a.example/", True), ("http://127.0.0.1/", False), ("com.example.a:/", False)):
+        anybody = changed(token_endpoint_auth_method="none", redirect_uri=uri).application
+        assert consented(anybody, ("basic",), {"basic"}) is known
 
 
 def test_a_disabled_user_gets_no_code() -> None:

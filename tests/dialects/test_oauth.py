@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from tests.dialects.house import ISSUER, House, basic
 
-from ostiary.core.configuration.measure import Origin
+from ostiary.core.configuration.measure import Issuer, Origin
 from ostiary.core.configuration.settings import OauthSettings, Settings
 from ostiary.dialects.message import FORM, Answer
-from ostiary.dialects.oauth import ROWS
+from ostiary.dialects.oauth import METADATA, RESOURCE, ROWS
 
 GRANTS = ["authorization_code", "client_credentials", "password", "refresh_token"]
 SCOPES = [{"scope": name, "description": "", "cc_expires_in": 1800, "pass_expires_in": 900} for name in ("basic", "aa")]
@@ -204,11 +204,49 @@ async def test_a_trusted_peer_may_look_at_every_token_and_nobody_else_without_cr
 
 async def test_the_metadata_list_what_works(house: House) -> None:
     await client(house)
-    answer = await house.ask("GET", "/.well-known/oauth-authorization-server", owner=False)
+    answer = await house.ask("GET", METADATA, owner=False)
     shown = read(answer)
     assert dict(answer.headers)["Cache-Control"] == "public, max-age=300"
     assert (shown["issuer"], shown["token_endpoint"]) == (ISSUER, f"{ISSUER}/oauth20/token")
     assert shown["scopes_supported"] == ["aa", "basic"]
     assert shown["grant_types_supported"] == ["authorization_code", "client_credentials", "refresh_token"]
-    endpoints = {value.removeprefix(ISSUER) for name, value in shown.items() if name.endswith("_endpoint")}
-    assert endpoints <= {row.path for row in ROWS}
+    assert shown["authorization_response_iss_parameter_supported"] is True
+    endpoints = {value.removeprefix(ISSUER) for name, value in shown.items() if name.endswith(("_endpoint", "_uri"))}
+    assert endpoints == {row.path for row in ROWS} - {METADATA, RESOURCE}
+
+
+async def test_the_issuer_of_the_settings_is_the_name_everywhere(house: House) -> None:
+    house.settings = Settings(oauth=OauthSettings(issuer=Issuer("https://id.example/here")))
+    shown = read(await house.ask("GET", METADATA, owner=False))
+    assert (shown["issuer"], shown["jwks_uri"]) == ("https://id.example/here", "https://id.example/here/oauth20/jwks")
+    made = await client(house)
+    issued = await token(house, made, grant_type="client_credentials")
+    seen = read(await post(house, "introspect", {**made, "token": issued["access_token"]}))
+    assert seen["iss"] == "https://id.example/here"
+
+
+async def test_the_keys_are_for_everybody_without_their_private_halves(house: House) -> None:
+    answer = await house.ask("GET", "/oauth20/jwks", owner=False)
+    assert dict(answer.headers) == {"Content-Type": "application/jwk-set+json", "Cache-Control": "public, max-age=300"}
+    (first,) = read(answer)["keys"]
+    assert set(first) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    assert (first["alg"], first["use"]) == ("ES256", "sig")
+    house.now += 1
+    rotated = read(await house.ask("POST", "/operations/keys.rotate", {}))
+    after = read(await house.ask("GET", "/oauth20/jwks", owner=False))["keys"]
+    assert [key["kid"] for key in after] == [rotated["kid"], first["kid"]]
+    assert (await house.ask("POST", "/operations/keys.rotate", {}, owner=False)).status == 401
+
+
+async def test_what_the_gateway_protects_is_told_where_it_has_a_name(house: House) -> None:
+    assert (await house.ask("GET", RESOURCE, owner=False)).status == 404
+    await client(house)
+    house.settings = Settings(oauth=OauthSettings(resource=Origin("https://api.example")))
+    answer = await house.ask("GET", RESOURCE, owner=False, public=True)
+    assert read(answer) == {
+        "resource": "https://api.example",
+        "authorization_servers": [ISSUER],
+        "scopes_supported": ["aa", "basic"],
+        "bearer_methods_supported": ["header"],
+    }
+    assert dict(answer.headers)["Cache-Control"] == "public, max-age=300"

@@ -60,7 +60,7 @@ class Authorize(Struct, frozen=True):
     state: Annotated[str | None, Meta(description="handed back as it is")] = None
     code_challenge: Annotated[str | None, Meta(description="of PKCE: 43 base64url characters")] = None
     code_challenge_method: Annotated[str | None, Meta(description="S256")] = None
-    login: Annotated[str, Meta(description="secret of the log-in in the browser")] = ""
+    browser: Annotated[str, Meta(description="secret of the log-in in the browser")] = ""
     allow: Annotated[bool, Meta(description="the user allows these scopes now; else it must have been before")] = False
     issuer: Annotated[str, Meta(description="named beside the code (RFC 9207)")] = ""
 
@@ -103,10 +103,10 @@ async def allowed(control: Control, application: Application, scope: str | None,
 @operation("codes.authorize", permission="", target="client_id")
 async def authorize(control: Control, call: Call, params: Authorize) -> IssuedCode:
     """Issue an authorization code for the user who is logged in in a browser, and who allows it or has."""
-    login = await signed_in(control, params.login)
+    login = await signed_in(control, params.browser)
     if login is None:
         raise Unauthenticated("login.ended", "The log-in has ended")
-    code, kept = control.entropy(32).hex(), digest(params.login)
+    code, kept = control.entropy(32).hex(), digest(params.browser)
     request = replace(_request(control, params, digest(code), strict=True), user=login.user, details=login.details)
     record = call.done(request.now, "", principal(login, kept))
     redirect_uri = await control.consents.authorize(request, kept, params.allow, record)

@@ -186,7 +186,7 @@ async def enter(visit: Visit) -> Answer:
 
 async def code(visit: Visit, status: int, *, allow: bool) -> Answer:
     """Back with a code."""
-    params = replace(visit.params, login=visit.cookie("login"), allow=allow)
+    params = replace(visit.params, browser=visit.cookie("login"), allow=allow)
     try:
         issued: IssuedCode = await visit.desk.run("codes.authorize", params, visit.call)
     except Refusal as refusal:
