@@ -1,8 +1,8 @@
-"""The command line: running a node, and one command for each operation."""
+"""The command line: running a node, upkeep of its store, and one command for each operation."""
 
 import typer
 
-from ostiary.cli import serve
+from ostiary.cli import serve, store
 from ostiary.cli.commands import Operations
 
 app = typer.Typer(
@@ -11,6 +11,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (serve.serve, serve.start, serve.stop, serve.status, serve.validate):
     app.command()(command)
+app.add_typer(store.app)
 
 
 def main() -> None:

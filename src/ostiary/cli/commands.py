@@ -215,7 +215,7 @@ def _run(
 ) -> None:
     from ostiary.cli.client import Problem, Target, run
 
-    out, err = _console(sys.stdout), _console(sys.stderr, stderr=True)
+    out, err = console(sys.stdout), console(sys.stderr, stderr=True)
     password = _password(password_file)
     try:
         done = run(Target(url.rstrip("/"), login, password), operation.name, params)
@@ -234,6 +234,6 @@ def _run(
         raise typer.Exit(REFUSED)
 
 
-def _console(stream: Any, *, stderr: bool = False) -> Console:
+def console(stream: Any, *, stderr: bool = False) -> Console:
     """Lines for a pipe are not cut to the width of a terminal that is not there."""
     return Console(stderr=stderr, width=None if stream.isatty() else 4096, highlight=False)

@@ -115,10 +115,8 @@ def _texts(connection: sa.Connection, found: list[Outline]) -> Iterator[str]:
 
 
 def _reads(decode: Callable[[str], object], text: str | None) -> bool:
-    if text is None or text == "{}":
-        return True
     try:
-        decode(text)
+        decode("null" if text is None else text)
     except msgspec.DecodeError:
         return False
     return True
