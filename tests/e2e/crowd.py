@@ -65,6 +65,8 @@ class Connection(asyncio.Protocol):
         length = int(headers.get("content-length", 0))
         if found and len(rest) >= length:
             self.buffer = bytearray(rest[length:])
+            if headers.get("connection") == "close":
+                self.transport.close()
             self._done(Answer(int(lines[0].split()[1]), headers, rest[:length]))
 
     def connection_lost(self, exc: Exception | None) -> None:

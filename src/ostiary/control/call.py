@@ -2,13 +2,18 @@
 
 from msgspec import Struct, field
 
+from ostiary.core.digest import digest, handle
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.link.messages import Change
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record
 
+DONE = "done"
+"""The outcome of what was not refused."""
 MOST_TARGET = 255
 """Characters of a target that the audit keeps."""
+LONGEST_NAME = 42
+"""Characters of a refused target beyond which it could be a token, a code or a secret in the wrong place."""
 
 
 class Trail(Struct):
@@ -48,7 +53,10 @@ class Call(Struct, frozen=True):
     def record(self, at: int, outcome: str, target: str = "", principal: Principal | None = None) -> Record:
         """The audit record of this call."""
         who = principal or self.principal
-        about = (target or self.target)[:MOST_TARGET].encode("utf-8", "replace").decode()
+        about = target or self.target
+        if outcome != DONE and len(about) > LONGEST_NAME:
+            about = handle(digest(about))
+        about = about[:MOST_TARGET].encode("utf-8", "replace").decode()
         return Record(
             at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, about, outcome,
             self.request_id,
@@ -57,4 +65,4 @@ class Call(Struct, frozen=True):
     def done(self, at: int, target: str = "", principal: Principal | None = None) -> Record:
         """The record of success, to be handed to the store with the change; the registry then writes no other."""
         self.trail.recorded = True
-        return self.record(at, "done", target, principal)
+        return self.record(at, DONE, target, principal)

@@ -4,6 +4,7 @@ A route stays msgpack until a request first needs it; then it becomes a Target. 
 remembered (bounded), so that a repeated one costs a dictionary look-up.
 """
 
+import re
 from ipaddress import ip_network
 
 import msgspec
@@ -26,6 +27,8 @@ LONGEST_LINE = 256
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 _NEVER = frozenset((b"TRACE", b"CONNECT"))
 _ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_CREDENTIAL = re.compile(rb"(?<!sha256:)(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+"""What could be a token, a code or a secret that somebody put into a path: no log keeps it."""
 _decode_route = msgspec.msgpack.Decoder(Route).decode
 
 PUBLIC, ANY_TOKEN, USER_TOKEN, NO_TOKEN = range(4)
@@ -106,8 +109,14 @@ class Match:
         self.head = line.method == b"HEAD"
         self.idempotent = line.method in IDEMPOTENT
         self.log = b'"method":%s,"path":%s,"route":%s,' % (
-            _json(line.method), _json(line.target.partition(b"?")[0]), _json(target.name.encode() if target else b""),
+            _json(line.method), _json(_told(line.target)), _json(target.name.encode() if target else b""),
         )  # fmt: skip
+
+
+def _told(target: bytes) -> bytes:
+    """The path of a request as logs may keep it."""
+    path = target.partition(b"?")[0]
+    return _CREDENTIAL.sub(b"(redacted)", path) if len(path) > 64 else path
 
 
 def _json(text: bytes) -> bytes:

@@ -31,6 +31,8 @@ from ostiary.dialects.credentials import basic
 from ostiary.dialects.message import FORM, Answer, parse_pairs, repeated
 
 PAGE = 10_000
+LONGEST_NAME = 42
+"""Characters of a parameter's name; what is longer could be a token or a secret in the wrong place."""
 NEEDS: dict[str, tuple[str, ...]] = {**grants.NEEDS, "authorization_code": ("code", "redirect_uri")}
 """What a grant's request must bring here."""
 CANNOT = (401, '{"error": "cannot authenticate user"}')
@@ -124,8 +126,9 @@ def _form(asked: Asked) -> dict[str, str]:
 
 
 def twice(name: str) -> Said:
-    """A parameter that is there more than once."""
-    return Said(error(400, f"parameter {name} is given more than once"))
+    """A parameter that is there more than once; what is hardly a name is not told again."""
+    shown = name if len(name) <= LONGEST_NAME else "name"
+    return Said(error(400, f"parameter {shown} is given more than once"))
 
 
 async def validate(asked: Asked) -> Answer:
