@@ -15,6 +15,7 @@ import sys
 import time
 from array import array
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from msgspec import Struct
 
 clock = time.monotonic
 BEGUN = "begun"
+UNBOUND = 1 << 62
 PATIENCE = 10.0
 """Seconds that answers may take after the last request; what has not come by then has failed."""
 
@@ -40,7 +42,7 @@ class Job(Struct):
     """Asked for in turn."""
     expect: list[str] = []
     """What an echo backend answers to each: /gN and this text. N is recorded. Empty: bodies are not looked at."""
-    most: int = 1 << 62
+    most: int = UNBOUND
     """Requests to send in a closed loop, if the time does not end before."""
     tokens: list[str] = []
     """Shown in turn as Bearer tokens, beside the paths."""
@@ -126,11 +128,11 @@ class Generator:
         self.poll.register(connection.sock, select.EPOLLIN)
         self.free.append(connection)
 
-    def run(self) -> Result:
-        """Send until the end of the job, then wait for what is under way. Says so when it begins."""
+    def run(self, begun: Callable[[], object]) -> Result:
+        """Send until the end of the job, then wait for what is under way. Calls `begun` when it begins."""
         for _ in range(self.job.connections):
             self.connect()
-        print(BEGUN, flush=True)
+        begun()
         began = clock()
         if self.job.seconds:
             self.until = began + self.job.seconds
@@ -287,11 +289,15 @@ def content_length(head: bytes) -> int:
     return int(lower[start + 17 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
 
 
+def _say() -> None:
+    print(BEGUN, flush=True)
+
+
 def main(job: str, result: str) -> None:
     """Do the job in one file, leave the result in another."""
     generator = Generator(msgspec.json.decode(Path(job).read_bytes(), type=Job))
     signal.signal(signal.SIGTERM, generator.stop)
-    Path(result).write_bytes(msgspec.msgpack.encode(generator.run()))
+    Path(result).write_bytes(msgspec.msgpack.encode(generator.run(_say)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.generator import BEGUN, Job, Result
+from bench.generator import BEGUN, UNBOUND, Job, Result
 from bench.process import Failed, Process, on_core
 
 TOKEN = "tok123"  # what the peers' configurations know
@@ -61,10 +61,15 @@ def wrk() -> str | None:
     return shutil.which("wrk")
 
 
+def one_request(job: Job) -> bool:
+    """Whether a job is the same request over and over, for a time: what wrk can do."""
+    return len(job.paths) == 1 and job.most == UNBOUND and not job.tokens and not job.forms and not job.holds
+
+
 def saturate(job: Job, core: int, directory: Path) -> Saturation:
     """As many requests as `job.connections` connections get answered. Failed when any answer is not 200."""
     program = wrk()
-    if program is None or len(job.paths) > 1 or job.tokens or job.forms:
+    if program is None or not one_request(job):
         result = Load(job, core, directory).result()
         if result.failures or result.wrong:
             raise Failed(f"failures under load: {result.failures}, {result.wrong} wrong")

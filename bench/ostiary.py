@@ -23,16 +23,21 @@ Settings = dict[str, Any]
 
 
 class Ostiary:
-    """A gateway with one worker, in a directory of its own. `settings` joins what every comparison needs."""
+    """A gateway in a directory of its own. `settings` joins what every comparison needs."""
 
-    def __init__(self, directory: Path, core: int, settings: Settings, routes: list[Settings] | None = None) -> None:
+    def __init__(
+        self, directory: Path, core: int, settings: Settings, routes: list[Settings] | None = None, workers: int = 1
+    ) -> None:
         self.home = directory
         self.home.mkdir()
+        self.store = self.home / "ostiary.db"
+        self._core = core
         self.gateway, self.admin = free_port(), free_port()
         self.configuration = self.home / "ostiary.yaml"
         base: Settings = {
-            "gateway": {"listen": f"127.0.0.1:{self.gateway}", "workers": 1},
+            "gateway": {"listen": f"127.0.0.1:{self.gateway}", "workers": workers},
             "admin": {"listen": f"127.0.0.1:{self.admin}"},
+            "store": {"url": f"sqlite:///{self.store}"},
             "log": {"access": "", "level": "WARNING"},
             "bootstrap": {"owner": {"name": "admin", "password": "only for this comparison"}},
             "dialects": {"apifest": {"trusted_networks": ["127.0.0.0/8"]}},
@@ -41,10 +46,18 @@ class Ostiary:
             base["include"] = ["routes.json"]
             self.take(self.draft(routes))
         self.configuration.write_text(json.dumps({**base, **settings}))  # JSON is YAML
+        self.receipt = ""
+        """Which workers had applied the last change when its answer came."""
+        self.start()
+
+    def start(self) -> float:
+        """Start it, on the same files when it was there before: seconds until it was ready."""
+        began = time.monotonic()
         words = [COMMAND, "serve", "--config", str(self.configuration)]
-        self.process = Process(words, core, self.home / "output.log", {"OSTIARY_LOG_FORMAT": "json"})
+        self.process = Process(words, self._core, self.home / "output.log", {"OSTIARY_LOG_FORMAT": "json"})
         self.process.wait_until(self._is_ready, "Ostiary")
         self._connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=120)
+        return time.monotonic() - began
 
     def running(self, token: str = "") -> Running:
         """It as one of the programs that are compared."""
@@ -52,10 +65,17 @@ class Ostiary:
         return Running("Ostiary", self.process, self.gateway, headers)
 
     def worker(self) -> int:
-        """The pid of its worker."""
-        found = [pid for pid in tree(self.process.pid) if " worker " in f"{command_line(pid)} "]
+        """The pid of its only worker."""
+        return self._only("worker")
+
+    def control(self) -> int:
+        """The pid of control."""
+        return self._only("control")
+
+    def _only(self, kind: str) -> int:
+        found = [pid for pid in tree(self.process.pid) if f" {kind} " in f"{command_line(pid)} "]
         if len(found) != 1:
-            raise Failed(f"{len(found)} workers where one was expected")
+            raise Failed(f"{len(found)} processes are a {kind} where one was expected")
         return found[0]
 
     def draft(self, routes: list[Settings]) -> Path:
@@ -112,6 +132,7 @@ class Ostiary:
         self._connection.request(method, path, text, {"Content-Type": kind})
         answer = self._connection.getresponse()
         content = answer.read()
+        self.receipt = answer.getheader("X-Ostiary-Applied", "")
         if answer.status != 200:
             raise Failed(f"{method} {path}: {answer.status} {content.decode(errors='replace')[:500]}")
         return json.loads(content) if content else None

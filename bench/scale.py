@@ -29,6 +29,10 @@ class Scale(NamedTuple):
     body: int
     """Bytes of a large body."""
     revokes: int
+    admissions: int
+    """Tokens that a worker sees for the first time, a round."""
+    tokens: int
+    """Of the store with many."""
     parts: tuple[str, ...]
 
 
@@ -45,7 +49,9 @@ FULL = Scale(
     changing=10_000,
     body=1024 * MIB,
     revokes=200,
-    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "oauth", "revoke"),
+    admissions=30_000,
+    tokens=1_000_000,
+    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "oauth", "revocation", "admission", "million"),
 )
 QUICK = Scale(
     quick=True,
@@ -60,5 +66,7 @@ QUICK = Scale(
     changing=2_000,
     body=64 * MIB,
     revokes=30,
+    admissions=4_000,
+    tokens=20_000,
     parts=("policy", "plain", "latency", "routes", "bodies"),
 )

@@ -38,9 +38,11 @@ class Stage(NamedTuple):
             yield port
 
     @contextlib.contextmanager
-    def ostiary(self, name: str, settings: Settings, routes: list[Settings] | None = None) -> Iterator[Ostiary]:
+    def ostiary(
+        self, name: str, settings: Settings, routes: list[Settings] | None = None, workers: int = 1
+    ) -> Iterator[Ostiary]:
         """Ostiary on the proxy core, stopped at the end."""
-        gateway = Ostiary(self.directory / name, self.cores.proxy, settings, routes)
+        gateway = Ostiary(self.directory / name, self.cores.proxy, settings, routes, workers)
         try:
             yield gateway
         finally:
