@@ -134,7 +134,7 @@ async def test_hostile_targets_are_recorded_in_a_form_that_can_be_kept(house: Ho
     for target in ("x" * 100_000, "\ud800\0"):
         with pytest.raises(NotFound):
             await house.run("scopes.delete", OneScope(target))
-    assert [each.target for each in await house.records()] == ["?\0", handle(digest("x" * 100_000))]
+    assert [each.target for each in await house.records()] == ["??", handle(digest("x" * 100_000))]
 
 
 class Nothing(Struct):

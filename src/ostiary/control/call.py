@@ -56,7 +56,7 @@ class Call(Struct, frozen=True):
         about = target or self.target
         if outcome != DONE and len(about) > LONGEST_NAME:
             about = handle(digest(about))
-        about = about[:MOST_TARGET].encode("utf-8", "replace").decode()
+        about = about[:MOST_TARGET].replace("\0", "?").encode("utf-8", "replace").decode()
         return Record(
             at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, about, outcome,
             self.request_id,
