@@ -73,7 +73,7 @@ def test_every_mistake_of_every_file_is_told_in_file_order(tmp_path: Path) -> No
             "main.yaml": (
                 "include: [more.yaml, lost.yaml]\nlog: {level: LOUD}\nmappings: [maps, gone, 'm/*.xml']\n"
                 "routes:\n- {match: GET /a, upstream: nowhere}\nstate_dir: {}\n"
-                "store: {url: 'postgresql://me:hunter2@db'}\n"
+                "store: {url: 'mysql://me:hunter2@db'}\n"
                 "dialects: {apifest: {global_errors: lost.xml}}\nnonsense: 1\nadmin: {listen: x}\nadmin: {}\n"
             ),
             "more.yaml": "routes:\n\n- {match: GET /b//c, upstream: nowhere}\n- {match: 5}\nlog: {level: INFO}\n",
@@ -88,7 +88,7 @@ def test_every_mistake_of_every_file_is_told_in_file_order(tmp_path: Path) -> No
         "main.yaml:3: mappings[1]: Cannot load mapping configuration from directory gone",
         "main.yaml:5: routes[0].upstream: no upstream is named nowhere; none is declared",
         "main.yaml:6: state_dir: expected text, got a mapping",
-        "main.yaml:7: store.url: only sqlite:///PATH is supported",
+        "main.yaml:7: store.url: expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE",
         "main.yaml:8: dialects.apifest.global_errors: Cannot load global errors configuration from directory lost.xml",
         "main.yaml:9: nonsense: unknown setting; there are admin, bootstrap, dialects, errors, gateway, limits, log, "
         "login, mappings, oauth, passwords, pid_file, plugins, routes, session, state_dir, store, upstreams",
@@ -186,6 +186,14 @@ def test_secrets_come_from_the_environment_or_from_files_and_are_not_shown(tmp_p
     assert (owner.password.reveal(), owner.totp_secret.reveal()) == ("correct horse", "hunter2")
     assert "hunter2" not in f"{current(built)}{built}".replace(repr(built.sources), "")
     assert loaded(path) == ["a.yaml:1: bootstrap.owner.password: the environment has no variable PASS"]
+
+
+def test_the_stores_url_may_come_from_the_environment_and_its_password_is_not_shown(tmp_path: Path) -> None:
+    path = written(tmp_path, {"a.yaml": "store: {url: {env: DATABASE}}\n"})
+    built = clean(path, DATABASE="postgresql://me:hunter2@db/x")
+    assert built.settings.store.url == "postgresql://me:hunter2@db/x"
+    assert current(built).config["STORE_URL"] == "postgresql://me:[redacted]@db/x"
+    assert loaded(path) == ["a.yaml:1: store.url: the environment has no variable DATABASE"]
 
 
 def test_a_secret_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_an_issuer_is_a_plain_url(text: object) -> None:
         ("sqlite:///var/a.db", "sqlite:///var/a.db"),
         ("postgresql://me:pa:ss@db/x", "postgresql://me:[redacted]@db/x"),
         ("postgresql://db/x?user=me&password=pa%20ss&a=b", "postgresql://db/x?user=me&password=[redacted]&a=b"),
+        ("postgresql://db/x?sslpassword=pa%20ss", "postgresql://db/x?sslpassword=[redacted]"),
     ],
 )
 def test_a_password_in_a_url_is_not_shown(url: str, redacted: str) -> None:

@@ -31,7 +31,7 @@ from ostiary.core.configuration.source import Document
 from ostiary.core.oauth import BUILT_IN_GRANTS
 from ostiary.core.refusal import Mistake
 
-SQLITE = "sqlite:///"
+SQLITE, POSTGRESQL = "sqlite:///", "postgresql://"
 MOST_LISTED = 1000
 """Mistakes, changed settings or routes that are named at most."""
 Hold = Callable[[Settings], Settings]
@@ -322,8 +322,8 @@ def _store(url: Url, root: Path, state: str) -> Url:
 
 def checks(settings: Settings) -> Iterator[Fault]:
     """What only the machine can tell: whether certificates and keys can be used; and what is not supported yet."""
-    if not settings.store.url.startswith(SQLITE):
-        yield Fault(("store", "url"), "only sqlite:///PATH is supported")
+    if not settings.store.url.startswith((SQLITE, POSTGRESQL)):
+        yield Fault(("store", "url"), "expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
     tls = settings.gateway.tls
     if tls:
         yield from _pair(tls.certificate, tls.key, ("gateway", "tls"))

@@ -65,3 +65,5 @@ class Control:
     """That many random bytes."""
     rules: Rules = field(default_factory=Rules)
     """What the settings say on tokens and log-ins; each reload sets it anew."""
+    mode: str = "sqlite"
+    """Which kind of database the store is, or `postgresql`."""

@@ -144,6 +144,7 @@ class Room:
             consents=store.consents,
             audit=store.audit,
             changes=store.changes,
+            mode=store.mode,
             keeping=SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds),
             workers=self.server,
             configuration=self.reloader,

@@ -26,6 +26,7 @@ from asyncpg.exceptions import (
 )
 
 from ostiary.core.refusal import Invalid
+from ostiary.store.migrations import HEAD
 from ostiary.store.schema import migrating, upgrade
 from ostiary.store.sql import Down, InUse, Rejected, Row, Sql, Unkeepable
 
@@ -194,14 +195,14 @@ class Postgresql:
     def lister(self) -> Sql:
         return PostgresqlSql(partial(self._connect, LONG), READING)
 
-    def migrate(self) -> None:
+    def migrate(self, version: str = HEAD) -> None:
         try:
             with migrating():
-                asyncio.run(self._migrate())
+                asyncio.run(self._migrate(version))
         except DRIVER as error:
             raise _failure(error) from error
 
-    async def _migrate(self) -> None:
+    async def _migrate(self, version: str) -> None:
         from sqlalchemy import text
         from sqlalchemy.ext.asyncio import create_async_engine
         from sqlalchemy.pool import NullPool
@@ -210,11 +211,14 @@ class Postgresql:
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
         async with engine.begin() as connection:
             await connection.execute(text(SERIAL))
-            await connection.run_sync(upgrade)
+            await connection.run_sync(upgrade, version)
 
     async def _writing(self) -> Connection:
         connection = await self._connect(self._patience)
         try:
+            encoding = await connection.fetchval("SHOW server_encoding")
+            if encoding != "UTF8":
+                raise Invalid("store.encoding", f"The database must be one of encoding UTF8; it is of {encoding}")
             await connection.execute(DURABLE)
             if self._alone:
                 await _be_the_node(connection)

@@ -177,7 +177,7 @@ class Line:
 
     async def close(self) -> None:
         """Finish what was asked, then end the connection and the thread."""
-        if self._sql is not None or self._busy or self._waiting:
+        if self._busy or self._waiting:
             with suppress(Unavailable):
                 await self.each(_nothing)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._end)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from ostiary.store.migrations import HEAD
 from ostiary.store.schema import migrating, upgrade
 from ostiary.store.sql import Down, Rejected, Row, Sql, Unkeepable
 
@@ -89,7 +90,7 @@ class Sqlite:
 
     lister = reader
 
-    def migrate(self) -> None:
+    def migrate(self, version: str = HEAD) -> None:
         import sqlalchemy as sa
 
         engine = sa.create_engine(f"{SCHEME}{self._path}", poolclass=sa.pool.NullPool)
@@ -97,7 +98,7 @@ class Sqlite:
         sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         with migrating(), engine.begin() as connection:
-            upgrade(connection)
+            upgrade(connection, version)
 
     def _connect(self, begin: str) -> Sql:
         try:

@@ -18,7 +18,7 @@ from ostiary.store.sqlite import SCHEME, Sqlite
 from ostiary.store.tokens import SqlTokens
 from ostiary.store.users import SqlUsers
 
-POSTGRESQL = ("postgresql://", "postgres://")
+POSTGRESQL = "postgresql://"
 
 
 class Engine(Protocol):
@@ -36,8 +36,8 @@ class Engine(Protocol):
     def lister(self) -> Sql:
         """The same for reads that may take longer."""
 
-    def migrate(self) -> None:
-        """Bring the schema up to HEAD in one transaction, which waits for another that does the same."""
+    def migrate(self, version: str = HEAD) -> None:
+        """Bring the schema up to `version` in one transaction, which waits for another that does the same."""
 
 
 class Store:

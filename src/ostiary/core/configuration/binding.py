@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
-from ostiary.core.configuration.measure import MEASURES, Secret
+from ostiary.core.configuration.measure import MEASURES, Secret, Url
 from ostiary.core.configuration.settings import Field, Section, Settings, fields, is_section, plain
 
 Where = tuple[str | int, ...]
@@ -104,6 +104,8 @@ class Binder:
     def _hook(self, kind: type, value: object) -> object:
         if kind is Secret:
             return Secret(self._secret(value))
+        if kind is Url and isinstance(value, dict):
+            value = self._secret(value)
         return MEASURES[kind].parse(value)
 
     def _secret(self, value: object) -> str:

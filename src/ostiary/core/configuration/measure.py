@@ -181,7 +181,7 @@ class Url(str):
     def redacted(self) -> str:
         """The URL with its password, and what looks like one in its query, replaced."""
         text = re.sub(r"(?<=//)([^/?#]*?):([^/?#]*)@", rf"\1:{REDACTED}@", self)
-        return re.sub(r"(?i)([?&](?:password|passwd|pwd|secret|token|key)=)[^&#]*", rf"\1{REDACTED}", text)
+        return re.sub(r"(?i)([?&](?:(?:ssl)?password|passwd|pwd|secret|token|key)=)[^&#]*", rf"\1{REDACTED}", text)
 
     def __repr__(self) -> str:
         return f"Url({self.redacted!r})"

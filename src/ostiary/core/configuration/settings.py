@@ -121,8 +121,8 @@ class StoreSettings(Section, frozen=True):
     url: Annotated[
         Url,
         about(
-            "the database; a relative path starts at the configuration's directory; "
-            "empty: ostiary.db in the state directory",
+            "the database: sqlite:///PATH, where a relative path starts at the configuration's directory, "
+            "or postgresql://USER@HOST:PORT/DATABASE; empty: ostiary.db in the state directory",
             "sqlite:///var/ostiary.db",
             restart=True,
         ),

@@ -120,7 +120,7 @@ async def readiness(asked: Asked) -> Answer:
     shown: dict[str, object] = {"status": "ready" if state.ready else "degraded"}
     if asked.call.principal.may("gateway:manage"):
         shown |= {
-            "mode": "sqlite",
+            "mode": asked.desk.control.mode,
             "cache_backend": "in-process",
             "store": state.store,
             "bus": True,
