@@ -27,7 +27,9 @@ h1 { margin: 0 0 .5rem; font-size: 1.4rem; line-height: 1.25; }
 p { margin: 0 0 1rem; }
 .quiet { color: var(--quiet); font-size: .9rem; }
 .bad { padding: .6rem .8rem; border-radius: .4rem; background: var(--bad-back); color: var(--bad); }
-label { display: block; font-weight: 600; margin-bottom: .25rem; }
+main > :last-child { margin-bottom: 0; }
+form + p { margin-top: 1rem; }
+label { display: block; font-weight: 600; margin-bottom: .35rem; }
 input { width: 100%; margin-bottom: 1rem; padding: .6rem .7rem; font: inherit; color: inherit; background: var(--card);
   border: 1px solid var(--quiet); border-radius: .4rem; }
 ul { margin: 0 0 1rem; padding: 0; list-style: none; border-top: 1px solid var(--line); }
