@@ -158,15 +158,21 @@ async def test_a_store_on_which_a_node_runs_is_left_alone(store: Store, url: str
     await restored(empty, content, force=True)
 
 
+LOG_IN = """
+INSERT INTO browser_logins (digest, user_id, details, began, expires) VALUES (:digest, 'ann', '{}', 1, :expires)"""
+
+
 async def test_tokens_end_with_a_restore_where_that_is_asked_for(store: Store, url: str, empty: str) -> None:
     await furnish(store)
     for name in ("one", "two"):
         await store.tokens.issue(request(name), RECORD)
     await store.tokens.revoke(digest("one"), "", NOW - 1, RECORD)
+    await store.writer.each(lambda sql: sql.change(LOG_IN, digest=digest("browser"), expires=NOW + 1))
     done = await restored(empty, await written(url), revoke=True)
     assert (done.live, done.revoked) == (0, 1)
     opened = await open_store(empty)
     assert await opened.tokens.live([digest("one"), digest("two")], NOW) == {}
+    assert await opened.lister.each(lambda sql: sql.rows("SELECT * FROM browser_logins")) == []
     await opened.close()
 
 

@@ -26,6 +26,7 @@ LARGE, SMALL = 1 << 20, 1 << 18
 """Bytes of a page above which the next has fewer rows, and below which it may have more."""
 _LIVE = sa.text("SELECT COUNT(*) FROM tokens WHERE revoked IS NULL AND spent IS NULL AND expires >= :now")
 _REVOKE = sa.text("UPDATE tokens SET revoked = :now WHERE revoked IS NULL AND spent IS NULL AND expires >= :now")
+_LOG_OUT = sa.text("DELETE FROM browser_logins")
 Told = Callable[[str, int], None]
 """Is told of each page: the table, and how many rows."""
 
@@ -218,8 +219,9 @@ def _read(connection: sa.Connection, reader: Reader, now: int, told: Told, revok
 
 
 def _tokens(connection: sa.Connection, now: int, revoke: bool) -> tuple[int, int]:
-    """How many tokens are live, and how many were revoked now."""
+    """How many tokens are live, and how many were revoked now; the log-ins of browsers end with them."""
     if revoke:
+        connection.execute(_LOG_OUT)
         return 0, connection.execute(_REVOKE, {"now": now}).rowcount
     return int(connection.execute(_LIVE, {"now": now}).scalar_one()), 0
 
