@@ -250,6 +250,7 @@ def _settings(patience: float) -> dict[str, str]:
     return {
         "application_name": "ostiary",
         "default_transaction_isolation": "read committed",
+        "enable_seqscan": "off",  # a plan that was made while a table was small is kept when it has grown
         "jit": "off",
         "statement_timeout": str(int(patience * 1000)),
     }

@@ -31,16 +31,18 @@ _ADD = """
 INSERT INTO tokens (digest, kind, application, user_id, scope, grant_type, seq, issued, expires_in, expires, details,
   family, refresh, refresh_expires_in, sealed, began)
 VALUES"""
+# `+ 0`: not by way of this index. While PostgreSQL has no statistics of a young table, it would read all tokens of an
+# application, or all that have not expired, to find a few.
 _SELECT = """
 SELECT t.id, t.digest, t.kind, a.client_id, t.user_id, t.scope, t.grant_type, t.issued, t.expires_in, t.expires,
   t.details, t.revoked IS NOT NULL, a.active, a.details, a.limit_requests, a.limit_seconds,
   t.family, t.refresh, t.refresh_expires_in, t.sealed, t.spent IS NOT NULL
-FROM tokens t JOIN applications a ON a.id = t.application
+FROM tokens t JOIN applications a ON a.id = t.application + 0
 """
 _GET = f"{_SELECT} WHERE t.digest = :digest"
 _LIVE = f"""
 {_SELECT}
-WHERE t.digest IN (:each) AND t.kind = 'access' AND t.revoked IS NULL AND t.expires >= :now AND a.active = 1
+WHERE t.digest IN (:each) AND t.kind = 'access' AND t.revoked IS NULL AND t.expires + 0 >= :now AND a.active = 1
 """
 _PAGE = f"""
 {_SELECT}
