@@ -67,9 +67,9 @@ def test_no_more_is_granted_than_the_limit_has() -> None:
     ticks = Ticks()
     one = authority(ticks)
     assert one.draw([Want(b"a", TEN, 8), Want(b"a", TEN, 8), Want(b"b", TEN, 3)]) == [
-        Grant(b"a", 8, 0),
+        Grant(b"a", 8, 0, 2),
         Grant(b"a", 2, 100_000),
-        Grant(b"b", 3, 0),
+        Grant(b"b", 3, 0, 7),
     ]
     assert one.draw([Want(b"a", TEN, 1)]) == [Grant(b"a", 0, 100_000)]
     ticks.now += 100_000

@@ -29,6 +29,14 @@ def test_a_refused_request_costs_nothing_and_passes_when_its_wait_is_over(limit:
     assert take(limit, full, now + refused.wait).cells == 1
 
 
+@given(LIMITS, st.integers(0, 2**53), st.integers(1, 20_000))
+def test_what_is_left_is_granted_and_not_one_more(limit: Limit, now: int, cells: int) -> None:
+    first = take(limit, 0, now, cells)
+    assert first.left == limit.quota - first.cells
+    assert take(limit, first.tat, now, limit.quota).cells == first.left
+    assert take(limit, first.tat, now, limit.quota).left == 0
+
+
 @given(LIMITS, st.lists(st.integers(0, 10_000_000), max_size=60))
 def test_no_window_ever_passes_more_than_twice_the_quota(limit: Limit, gaps: list[int]) -> None:
     now, tat, passed = 10**12, 0, []

@@ -51,7 +51,7 @@ class FakeControl:
         now = monotonic_ns() // 1000
         verdict = take(want.limit, self.tats.get(want.key, 0), now, want.cells)
         self.tats[want.key] = verdict.tat
-        return Grant(want.key, verdict.cells, verdict.wait)
+        return Grant(want.key, verdict.cells, verdict.wait, verdict.left)
 
 
 @dataclass

@@ -325,7 +325,7 @@ async def test_a_large_limit_is_drawn_in_batches_and_grants_all_of_its_quota() -
     async with stage(route(Policy(limit=limited(640, "route", 3_600_000_000)))) as on:
         passed = [await allowed(on, get("/a")) for _ in range(645)]
         assert passed == [True] * 640 + [False] * 5
-        assert on.control.draws <= 70
+        assert on.control.draws <= 80
 
 
 async def test_a_refusal_is_remembered_until_the_limit_allows_again() -> None:
@@ -354,6 +354,59 @@ async def test_without_control_a_public_routes_limit_holds_by_itself() -> None:
         on.worker.connected(False)
         on.worker.lease(monotonic_ns() - 1)
         assert [await allowed(on, get("/a")) for _ in range(4)] == [True, True, False, False]
+
+
+CLIENT = b'"client";q=5;w=60'
+LISTED = {"a": Admission("app", "ann", ("basic",), LATER, Limit(5, 60_000_000))}
+SILENT = Gateway(access_log="", ratelimit_headers=False)
+
+
+async def test_an_answer_tells_what_the_limits_have_left() -> None:
+    async with stage(route(USER), tokens=LISTED, reply=ok(head=b'RateLimit: "own";r=1\r\n')) as on:
+        for left in (b"4", b"3", b"2"):
+            answer = await on.ask(get("/a", "a"), 200)
+            assert answer.all(b"ratelimit-policy") == [CLIENT]
+            assert answer.all(b"ratelimit") == [b'"own";r=1', b'"client";r=%s;t=12' % left]
+
+
+async def test_each_limit_of_a_request_is_told_and_only_to_that_request() -> None:
+    both = Policy(token="user", limit=limited(9, "user", 1_000_000))
+    async with stage(route(both), route(USER, "GET /c"), route(Policy(), "GET /p"), tokens=LISTED) as on:
+        answer = await on.ask(get("/a", "a"), 200)
+        assert answer.all(b"ratelimit-policy") == [CLIENT, b'"l";q=9;w=1']
+        assert answer.all(b"ratelimit") == [b'"client";r=4;t=12', b'"l";r=8;t=1']
+        assert (await on.ask(get("/c", "a"), 200)).all(b"ratelimit") == [b'"client";r=3;t=12']
+        assert (await on.ask(get("/p"), 200)).all(b"ratelimit") == []
+
+
+async def test_a_refusal_tells_too_what_it_has_taken() -> None:
+    async with stage(route(Policy(token="user", scopes=("other",))), tokens=LISTED) as on:
+        assert (await on.ask(get("/a", "a"), 403, SCOPE)).one(b"ratelimit") == b'"client";r=4;t=12'
+
+
+@pytest.mark.parametrize("gateway", [QUIET, SILENT])
+async def test_a_429_always_tells_its_limit_and_agrees_with_retry_after(gateway: Gateway) -> None:
+    async with stage(route(Policy(limit=limited(1, "route", 90_000_000))), gateway=gateway) as on:
+        answer = await on.ask(get("/a"), 200)
+        assert answer.all(b"ratelimit") == ([b'"l";r=0;t=90'] if gateway is QUIET else [])
+        for _ in range(2):
+            answer = await on.ask(get("/a"), 429, LIMITED)
+            assert answer.one(b"ratelimit-policy") == b'"l";q=1;w=90'
+            assert answer.one(b"retry-after") == b"90"
+            assert answer.one(b"ratelimit") == b'"l";r=0;t=90'
+
+
+async def test_streams_tell_what_is_left_too() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    async with stage(route(USER), tokens=LISTED, reply=chunked) as on:
+        assert (await on.ask(get("/a", "a"), 200, b"a")).one(b"ratelimit") == b'"client";r=4;t=12'
+
+
+async def test_without_control_a_limit_tells_what_it_has_left_by_itself() -> None:
+    async with stage(route(Policy(limit=limited(2, "route", 1_000_000)))) as on:
+        on.worker.connected(False)
+        on.worker.lease(monotonic_ns() - 1)
+        assert (await on.ask(get("/a"), 200)).one(b"ratelimit") == b'"l";r=1;t=1'
 
 
 async def test_many_that_wait_for_one_limit_get_exactly_its_quota() -> None:

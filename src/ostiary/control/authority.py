@@ -57,7 +57,7 @@ class Authority:
         verdict = take(want.limit, tat if limit == want.limit else 0, now, want.cells)
         self._sweep(now)
         self._counters[want.key] = (want.limit, verdict.tat)
-        return Grant(want.key, verdict.cells, verdict.wait)
+        return Grant(want.key, verdict.cells, verdict.wait, verdict.left)
 
     def _sweep(self, now: int) -> None:
         """Look at the counters used longest ago: those that are full again are as good as new."""

@@ -18,11 +18,13 @@ class Limit(Struct, frozen=True, array_like=True):
 
 
 class Verdict(NamedTuple):
-    """What was granted: `cells` requests, the new number to keep, and the microseconds until one more would be."""
+    """What was granted: `cells` requests, the new number to keep, the microseconds until one more would be, and how
+    many more would be granted at once."""
 
     cells: int
     tat: int
     wait: int
+    left: int
 
 
 def take(limit: Limit, tat: int, now: int, cells: int = 1) -> Verdict:
@@ -33,10 +35,10 @@ def take(limit: Limit, tat: int, now: int, cells: int = 1) -> Verdict:
     quota, window = limit.quota, limit.window
     scaled = now * quota
     start = max(tat, scaled)
-    room = (scaled + quota * window - start) // window
-    granted = max(0, min(cells, room))
+    room = max(0, (scaled + quota * window - start) // window)
+    granted = min(cells, room)
     tat = start + granted * window if granted else tat
     if granted == cells:
-        return Verdict(granted, tat, 0)
+        return Verdict(granted, tat, 0, room - granted)
     excess = max(tat, scaled) + window - scaled - quota * window
-    return Verdict(granted, tat, -(-excess // quota))
+    return Verdict(granted, tat, -(-excess // quota), 0)

@@ -144,6 +144,8 @@ class Gateway(Struct, frozen=True):
     max_connections_per_address: int = 10_000
     max_admissions: int = 100_000
     """Entries of a worker's cache of admissions."""
+    ratelimit_headers: bool = True
+    """Whether admitted requests are told what their limits have left; refused ones always are."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose X-Forwarded-*, Forwarded and X-Request-Id are believed."""
     errors: dict[int, str] = {}

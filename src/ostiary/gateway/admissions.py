@@ -83,7 +83,8 @@ class Admissions:
                 self._refused.clear()
             self._refused[digest] = now + REFUSED_FOR
             return None
-        cell = self._cells.of(b"client " + admission.client.encode(), admission.limit) if admission.limit else None
+        key, limit = b"client " + admission.client.encode(), admission.limit
+        cell = self._cells.of(key, limit, "client") if limit else None
         admitted = Admitted(admission, now + (admission.expires - wall) * 1000, cell)
         self._keep(digest, admitted)
         return admitted

@@ -345,7 +345,7 @@ class Client(asyncio.Protocol):
         """Ready for the next request, which may have come already."""
         exchange = self.exchange
         if exchange.simple:
-            exchange.admitted, exchange.status, exchange.started = None, 0, 0
+            exchange.admitted, exchange.status, exchange.started, exchange.limits = None, 0, 0, b""
         else:
             exchange.reset()
         self.phase = IDLE

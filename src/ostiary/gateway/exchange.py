@@ -40,9 +40,9 @@ class Exchange:
 
     __slots__ = (
         "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried",
-        "_tried", "_waiting", "admitted", "backend", "bodiless", "client", "close", "fields", "head_sent", "match",
-        "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop", "target", "ticket",
-        "transport", "upgrading", "why", "worker",
+        "_tried", "_waiting", "admitted", "backend", "bodiless", "client", "close", "fields", "head_sent", "limits",
+        "match", "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop", "target",
+        "ticket", "transport", "upgrading", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -63,6 +63,8 @@ class Exchange:
         """Be as new, for the next exchange of the connection (after a simple one only three things have changed)."""
         self.started = 0
         self.admitted: Admitted | None = None
+        self.limits = b""
+        """Fields of the answer that tell what the limits have left."""
         self.status = 0
         self.sent = 0
         self.why = ""
@@ -151,12 +153,7 @@ class Exchange:
             return
         self.admitted = admitted
         cell = admitted.cell
-        if cell is None:
-            self._allow(now)
-        elif cell.left and now < cell.until:
-            cell.left -= 1
-            if cell.left < cell.low and not cell.asked:
-                self.worker.draw(cell)
+        if cell is None or self._take(cell, now):
             self._allow(now)
         else:
             self._draw(cell, now, self._allow)
@@ -186,11 +183,8 @@ class Exchange:
         if limit is None:
             return
         subject = self._subject(limit.by)
-        cell = self.worker.cells.of(f"route {limit.name} {subject}".encode(), limit.limit)
-        if cell.left and now < cell.until:
-            cell.left -= 1
-            if cell.left < cell.low and not cell.asked:
-                self.worker.draw(cell)
+        cell = self.worker.cells.of(f"route {limit.name} {subject}".encode(), limit.limit, limit.name)
+        if self._take(cell, now):
             self._act(now)
         else:
             self._draw(cell, now, self._act)
@@ -205,18 +199,31 @@ class Exchange:
             return f"client {admission.client}"
         return f"address {self.fields.address}"
 
+    def _take(self, cell: Cell, now: int) -> bool:
+        """Take one request from `cell`, if it has one at hand."""
+        if not cell.left or now >= cell.until:
+            return False
+        cell.left -= 1
+        if cell.left < cell.low and not cell.asked:
+            self.worker.draw(cell)
+        if self.worker.settings.ratelimit_headers:
+            self.limits += cell.told()
+        return True
+
     def _draw(self, cell: Cell, now: int, then: Callable[[int], None]) -> None:
-        """No cell is at hand: refuse if control refused lately, else ask it and wait."""
+        """Nothing is at hand: refuse if control refused lately, else ask it and wait."""
         if now < cell.refused_until:
-            self._limited((cell.refused_until - now) // 1000)
+            self._limited(cell, (cell.refused_until - now) // 1000)
             return
 
         def drawn(wait: int) -> None:
             self._waiting = None
             if wait:
-                self._limited(wait)
-            else:
-                then(monotonic_ns())
+                self._limited(cell, wait)
+                return
+            if self.worker.settings.ratelimit_headers:
+                self.limits += cell.told()
+            then(monotonic_ns())
 
         want = cell.wait(drawn)
         if want is not None and not self.worker.draw_now(cell, want):
@@ -225,8 +232,9 @@ class Exchange:
             return
         self.wait(lambda: cell.leave(drawn), now + SOON, lambda: drawn(cell.alone(monotonic_ns() // 1000)))
 
-    def _limited(self, wait: int) -> None:
+    def _limited(self, cell: Cell, wait: int) -> None:
         seconds = max(1, -(-wait // 1_000_000))
+        self.limits += cell.exhausted(seconds)
         self.refuse(429, None, b"retry-after: %d\r\n" % seconds, "rate limit")
 
     # -- act
@@ -400,7 +408,7 @@ class Exchange:
         self.status = head.status
         self.sent = len(body)
         end = b"\r\nconnection: close\r\n\r\n" if self.close else b"\r\n\r\n"
-        self.transport.write(b"%sx-request-id: %s%s%s" % (head.start, self.request_id, end, body))
+        self.transport.write(b"%s%sx-request-id: %s%s%s" % (head.start, self.limits, self.request_id, end, body))
         self.backend = None
         connection.exchange = None
         connection.backend.release(connection)
@@ -457,7 +465,7 @@ class Exchange:
         elif not self.fields.minor:
             start += b"connection: keep-alive\r\n"
         self.head_sent = True
-        self.transport.write(b"%sx-request-id: %s\r\n\r\n" % (start, self.request_id))
+        self.transport.write(b"%s%sx-request-id: %s\r\n\r\n" % (start, self.limits, self.request_id))
 
     def response_data(self, data: bytes) -> None:
         """Some of the response body."""
@@ -547,7 +555,8 @@ class Exchange:
         self.head_sent = True
         self.worker.streams.add(self)
         self.transport.write(
-            b"%sconnection: upgrade\r\n%sx-request-id: %s\r\n\r\n%s" % (head.start, head.upgrade, self.request_id, rest)
+            b"%sconnection: upgrade\r\n%s%sx-request-id: %s\r\n\r\n%s"
+            % (head.start, head.upgrade, self.limits, self.request_id, rest)
         )
         waiting, self.client.buffer = self.client.buffer, b""
         if waiting:
@@ -581,7 +590,9 @@ class Exchange:
         head = self.match.head
         self.sent = 0 if head else len(body)
         keep = b"connection: keep-alive\r\n" if not self.close and not self.fields.minor else b""
-        self.transport.write(answers.render(status, body, self.request_id, headers + keep, self.close, head))
+        self.transport.write(
+            answers.render(status, body, self.request_id, headers + keep + self.limits, self.close, head)
+        )
         self.client.finish()
 
     def _unknown(self) -> None:

@@ -25,11 +25,12 @@ class Answers(Struct, array_like=True, tag="answers", frozen=True):
 
 
 class Grant(Struct, array_like=True, frozen=True):
-    """`cells` requests of `key` may pass; 0: none for `wait` microseconds."""
+    """`cells` requests of `key` may pass; 0: none for `wait` microseconds. `left` more are left for all workers."""
 
     key: bytes
     cells: int
     wait: int
+    left: int = 0
 
 
 class Granted(Struct, array_like=True, tag="granted", frozen=True):

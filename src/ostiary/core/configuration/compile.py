@@ -452,6 +452,7 @@ class Compiler:
         own, plugins = settings.gateway, settings.plugins
         return Gateway(
             tls=Tls(own.tls.certificate, own.tls.key, own.tls.client_ca, own.tls.minimum) if own.tls else None,
+            ratelimit_headers=own.ratelimit_headers,
             trusted_proxies=tuple(map(str, own.trusted_proxies)),
             errors=self._errors(),
             access_log=settings.log.access,

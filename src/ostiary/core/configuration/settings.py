@@ -96,6 +96,9 @@ class GatewaySettings(Section, frozen=True):
     max_connections: Annotated[Positive, about("client connections of one worker", "20000")] = 20_000
     max_connections_per_address: Annotated[Positive, about("of these from one address", "10000")] = 10_000
     max_admissions: Annotated[Positive, about("tokens that one worker remembers", "100000")] = 100_000
+    ratelimit_headers: Annotated[
+        bool, about("tell admitted requests too what their limits have left (RateLimit, RateLimit-Policy)", "true")
+    ] = True
     trusted_proxies: Annotated[
         list[Network], about("networks whose X-Forwarded-*, Forwarded and X-Request-Id are believed", "10.0.0.0/8")
     ] = []
