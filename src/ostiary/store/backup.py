@@ -203,12 +203,10 @@ def _read(connection: sa.Connection, reader: Reader, now: int, told: Told, revok
         raise Invalid("backup.damaged", f"The backup does not have the tables of schema {reader.head.schema}")
     for outline in reversed(found.values()):
         connection.execute(sa.delete(outline.table))
+    filling = {name: str(outline.table.insert().compile(connection)) for name, outline in found.items()}
     rows = 0
     for page in reader.pages():
-        connection.execute(
-            found[page.table].table.insert(),
-            [dict(zip(found[page.table].columns, row, strict=True)) for row in page.rows],
-        )
+        connection.exec_driver_sql(filling[page.table], page.rows)
         rows += len(page.rows)
         told(page.table, len(page.rows))
     if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():

@@ -23,6 +23,8 @@ R = TypeVar("R")
 Purpose = Literal["read", "write"]
 VERSION = "alembic_version"
 RUNS = "A node runs on this store: stop it first (ostiary stop)"
+ROOM = "PRAGMA cache_size = -131072"
+"""Memory for SQLite's pages: indexes of digests are filled all over."""
 _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE"}
 _READING = READING.removeprefix("BEGIN ")
 
@@ -135,6 +137,7 @@ def _embedded(file: Path, work: Callable[[sa.Connection], R], purpose: Purpose) 
     engine = sa.create_engine(f"{SCHEME}{file}", poolclass=sa.pool.NullPool, connect_args={"timeout": PATIENCE})
     # The driver would begin transactions by itself, and not before DDL: it is told to leave that to us.
     sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+    sa.event.listen(engine, "connect", lambda raw, _: raw.execute(ROOM))
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_BEGIN[purpose]))
     with engine.begin() as connection:
         return work(connection)

@@ -121,7 +121,7 @@ class Reader:
         while True:
             before = self._digest.hexdigest()
             match self._frame():
-                case Page() as page:
+                case Page() as page if page.table in self.head.tables:
                     rows[page.table] += len(page.rows)
                     yield page
                 case Tail(counted, digest) if digest == before and counted == rows and not self._read(1):
