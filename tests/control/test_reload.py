@@ -22,7 +22,7 @@ from ostiary.core.refusal import Forbidden, Invalid, NotFound, Unavailable
 from ostiary.core.snapshot import Snapshot
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
-from ostiary.link.messages import Routes, decode_to_worker
+from ostiary.link.messages import Change, Routes, decode_to_worker
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record, Revision, Revisions
 
@@ -43,6 +43,7 @@ class Workers:
 
     def __init__(self) -> None:
         self.installed: list[tuple[Snapshot, list[Routes]]] = []
+        self.told: list[Change] = []
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -56,6 +57,10 @@ class Workers:
         messages = [decode_to_worker(each[4:]) for each in routes]
         self.installed.append((snapshot, [each for each in messages if isinstance(each, Routes)]))
         return Receipt(snapshot.revision, 2, 2, 1500)
+
+    async def apply(self, change: Change) -> Receipt:
+        self.told.append(change)
+        return Receipt(change.seq, 2, 2, 1500)
 
     @property
     def serve(self) -> list[str]:
@@ -174,6 +179,14 @@ async def test_a_reload_serves_and_keeps_the_new_one_and_says_what_changed(desk:
     assert call.trail.receipt == Receipt(2, 2, 2, 1500)
     assert [each.origin for each in await desk.revisions.page(10)] == ["reload", "start"]
     assert desk.applied[-1].compiled.rules.default_limit is not None
+
+
+async def test_workers_forget_the_default_limit_of_before(desk: Desk) -> None:
+    await desk.start()
+    await desk.reload(FIRST + "log: {level: DEBUG}\n")
+    assert desk.workers.told == []
+    await desk.reload(SECOND)
+    assert desk.workers.told == [Change(0, everything=True, streams=False)]
 
 
 async def test_nothing_changed_is_the_same_revision_and_certificates_are_read_anew(desk: Desk) -> None:

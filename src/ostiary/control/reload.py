@@ -39,6 +39,7 @@ from ostiary.core.configuration.settings import Settings, kept, values
 from ostiary.core.refusal import Invalid, Mistake, NotFound, Unavailable
 from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Fixed, Route, Snapshot
+from ostiary.link.messages import Change
 from ostiary.link.receipt import Receipt
 from ostiary.store.ports import Record, Revision, Revisions
 
@@ -88,6 +89,9 @@ class Installer(Protocol):
 
     async def install(self, snapshot: Snapshot, routes: list[bytes]) -> Receipt:
         """Returns when every worker serves `snapshot`. Refuses Invalid where a worker cannot build it."""
+
+    async def apply(self, change: Change) -> Receipt:
+        """Returns when every worker has applied `change` or can no longer act on the old state."""
 
 
 class Setting(NamedTuple):
@@ -307,10 +311,14 @@ class Reloader:
             receipt = await self._with.workers.install(compiled.snapshot, routes)
         except Invalid as refusal:
             raise NotReloaded([Mistake("", refusal.message, self._with.path.name)], self.revision) from refusal
-        self._serving, self._table = msgspec.structs.replace(built, compiled=compiled), None
+        before, self._serving = self._serving, msgspec.structs.replace(built, compiled=compiled)
+        self._table = None
         for warning in built.warnings:
             log.warning("%s", warning)
         self._with.applied(self._serving)
+        if before is not None and before.compiled.rules.default_limit != compiled.rules.default_limit:
+            # Workers remember the default limit with each token.
+            await self._with.workers.apply(Change(0, everything=True, streams=False))
         return receipt
 
     def _tell(self, old: Settings, new: Settings, change: Changes) -> None:
