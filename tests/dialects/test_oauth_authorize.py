@@ -3,7 +3,7 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,12 +12,15 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.dialects.house import ISSUER, OWNER, PASSWORD, House, build
 
 from ostiary.core.refusal import Unavailable
 from ostiary.dialects.message import FORM, Answer, Request
 from ostiary.dialects.oauth import page
+from ostiary.dialects.oauth.authorize import PARAMETERS
 from ostiary.store.applications import SqlApplications
 
 PATH = "/oauth20/authorize"
@@ -712,6 +715,61 @@ async def test_whoever_revokes_while_a_user_allows_no_code_outlives_it(house: Ho
         where = header(answer, "Location") if answer.status == 303 else ""
         text = dict(parse_qsl(urlsplit(where).query)).get("code", "")
         assert (await exchanged(house, made, text)).status == 400
+
+
+# Anything else
+
+given_texts = st.text(max_size=20) | st.sampled_from(
+    [
+        "", "code", "S256", CHALLENGE, URI, "https://evil.example/", "//evil.example", "basic", "\0", "\r\nA: b",
+        "é" * 300,
+    ]
+)  # fmt: skip
+names = st.sampled_from([*PARAMETERS, "csrf", "act", "username", "password", "other"])
+acts = st.sampled_from(["sign_in", "allow", "deny", "", "magic"])
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def signed_in(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One that has its log-in, at a client application that has a consent for some scopes."""
+
+    async def make() -> Browser:
+        house = await build(tmp_path_factory.mktemp("any"))
+        browser = Browser(house, **asking((await registered(house))["client_id"]))
+        await browser.code()
+        return browser
+
+    browser = runner.run(make())
+    yield browser
+    runner.run(browser.house.close())
+
+
+@settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(names, given_texts, max_size=4), st.dictionaries(names, given_texts, max_size=4), acts,
+    st.sampled_from(["GET", "HEAD", "POST"]), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_whatever_is_asked_leads_to_the_application_or_back_here(
+    runner: asyncio.Runner, signed_in: Browser, query: dict[str, str], form: dict[str, str], act: str, method: str,
+    known: bool, ours: bool,
+) -> None:  # fmt: skip
+    browser = Browser(signed_in.house, **signed_in.params)
+    browser.jar = dict(signed_in.jar) if known else {}
+    if ours:
+        form = form | {"csrf": browser.house.control.csrf.token("login", signed_in.jar["ostiary_login"])}
+    body = urlencode(form | {"act": act}).encode() if method == "POST" else b""
+    answer = runner.run(browser.ask(method, f"{PATH}?{urlencode(browser.params | query)}", body))
+    assert answer.status in {200, 302, 303, 400, 403, 429}
+    where = dict(answer.headers).get("Location", "")
+    assert bool(where) is (answer.status in {302, 303})
+    assert not where or (where.startswith((f"{URI}?", f"{PATH}?")) and re.fullmatch("[!-~]+", where))
+    assert all(re.fullmatch("[ -~]*", value) for _, value in answer.headers)
 
 
 # Failure
