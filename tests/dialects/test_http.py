@@ -87,6 +87,51 @@ def split(raw: bytes) -> tuple[str, dict[str, str], bytes]:
     return status, {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
 
 
+HEAD = "GET /a HTTP/1.1\r\nhost: h\r\naccept: %s\r\nx-request-id: %s\r\n\r\n"
+PUT = "PUT /a HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n%s"
+
+
+async def in_turn(served: Served, *requests: str) -> list[Request]:
+    """What each of these requests on one connection was taken for, each sent after the answer to the one before."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    for request in requests:
+        writer.write(request.encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        await asyncio.wait_for(reader.readexactly(int(split(head)[1]["content-length"])), 10)
+    writer.close()
+    return served.echo.seen
+
+
+async def test_heads_that_differ_in_their_id_alone_are_requests_of_their_own(served: Served) -> None:
+    seen = await in_turn(served, HEAD % ("*/*", "one"), HEAD % ("*/*", "two"), HEAD % ("x", "three"), HEAD % ("x", "!"))
+    assert [request.request_id for request in seen[:3]] == ["one", "two", "three"]
+    assert re.fullmatch(r"[0-9a-f]{24}", seen[3].request_id)
+    assert [request.one("accept") for request in seen] == ["*/*", "*/*", "x", "x"]
+
+
+async def test_a_repeated_head_without_an_id_gets_a_fresh_one_each_time(served: Served) -> None:
+    seen = await in_turn(served, *["GET / HTTP/1.1\r\nhost: h\r\n\r\n"] * 3)
+    assert len({request.request_id for request in seen}) == 3
+
+
+async def test_two_ids_in_a_head_count_as_none_however_often_it_comes(served: Served) -> None:
+    seen = await in_turn(served, *[HEAD % ("*/*\r\nx-request-id: first", "second")] * 2)
+    assert not {"first", "second"} & {request.request_id for request in seen}
+
+
+async def test_bodies_behind_the_same_head_are_kept_apart(served: Served) -> None:
+    seen = await in_turn(served, PUT % "one", PUT % "two")
+    assert [request.body for request in seen] == [b"one", b"two"]
+
+
+async def test_proxies_that_are_trusted_no_longer_are_not_believed_in_the_same_head() -> None:
+    answers = iter([(ip_network("127.0.0.0/8"),), ()])
+    served = await serve(lambda: next(answers))
+    seen = await in_turn(served, *["GET /a HTTP/1.1\r\nhost: h\r\nx-forwarded-for: 192.0.2.7\r\n\r\n"] * 2)
+    await served.listener.drain(1)
+    assert [request.address for request in seen] == ["192.0.2.7", "127.0.0.1"]
+
+
 async def test_an_answer_has_its_length_its_date_and_a_fresh_request_id(served: Served) -> None:
     raw = await served.send(b"GET /a%20b?x=1&y HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     status, headers, body = split(raw)

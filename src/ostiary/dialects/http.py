@@ -19,9 +19,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import cast
+from functools import lru_cache
+from typing import NamedTuple, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.core.http1 import REASONS, BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.dialects.message import REQUEST_ID, Answer, Application, Network, Request, client_address, within
@@ -29,6 +31,9 @@ from ostiary.dialects.message import REQUEST_ID, Answer, Application, Network, R
 log = logging.getLogger("ostiary.http")
 
 _TARGET = re.compile(rb"[!-~]{1,32} (?:[A-Za-z]+://[^/ ]*)?(/[!-~]*)")
+_LAST_ID = b"\r\nx-request-id: "
+"""What workers end a head with: all that differs from one request of a kind to the next."""
+_END_OF_ID = b"\r\n\r\n"
 _BUFFER = 1 << 18
 """Bytes that wait behind a request in progress before reading pauses."""
 
@@ -91,6 +96,15 @@ class Listener:
             connection.end()
 
 
+class _Known(NamedTuple):
+    """A head that was read, and what it became under these trusted proxies. `start` is without a last request id."""
+
+    start: bytes
+    proxies: tuple[Network, ...]
+    head: RequestHead
+    request: Request
+
+
 class Connection(asyncio.Protocol):
     """One client's connection: `_take` is what the next bytes are for."""
 
@@ -103,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._take: Callable[[], bool] = self._head
         self._timer: asyncio.TimerHandle | None = None
         self._request = Request("", "")
+        self._known: _Known | None = None
         self._close = False
         self._begun = False
         self._full = False
@@ -153,22 +168,22 @@ class Connection(asyncio.Protocol):
             del self.buffer[:2]
         if not self.buffer:
             return False
-        if not self._begun:
+        end = self.buffer.find(b"\r\n\r\n", 0, self.bounds.max_head)
+        if end < 0 and not self._begun:
             self._begun = True
             self._deadline(self.bounds.head_time, self._idle)
-        end = self.buffer.find(b"\r\n\r\n", 0, self.bounds.max_head)
         try:
             if end < 0:
                 unfinished(bytes(self.buffer), self.bounds.max_head)
                 return False
-            head = parse_request_head(bytes(self.buffer[: end + 4]))
+            head, request = self._read(bytes(self.buffer[: end + 4]))
         except BadMessage as bad:
             return self._bad(bad)
         del self.buffer[: end + 4]
-        return self._begin(head)
+        return self._begin(head, request)
 
-    def _begin(self, head: RequestHead) -> bool:
-        self._request = request = self._read(head)
+    def _begin(self, head: RequestHead, request: Request) -> bool:
+        self._request = request
         self._close = head.close or not head.line.minor
         self._room = self.listener.application.room(request)
         expects = [value.lower() for value in request.headers.get("expect", [])]
@@ -183,17 +198,31 @@ class Connection(asyncio.Protocol):
             return self._start()
         if expects and head.line.minor and not self.buffer:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._deadline(self.bounds.body_time, self._late)
+        if self._chunks is not None or len(self.buffer) < self._left:
+            self._deadline(self.bounds.body_time, self._late)
         self._take = self._body if self._chunks is None else self._chunked
         return True
 
-    def _read(self, head: RequestHead) -> Request:
+    def _read(self, raw: bytes) -> tuple[RequestHead, Request]:
+        """A head, parsed; one that begins like the one before on this connection is what that was, but for its id."""
+        proxies = tuple(self.listener.proxies())
+        start, mark, end = raw.rpartition(_LAST_ID)
+        ident = end.removesuffix(_END_OF_ID).decode("latin-1") if mark else secrets.token_hex(12)
+        known = self._known
+        if known and known.start == (start or raw) and known.proxies == proxies and REQUEST_ID.fullmatch(ident):
+            return known.head, replace(known.request, request_id=ident)
+        head = parse_request_head(raw)
+        request = self._believe(head, proxies)
+        last = not mark or request.headers["x-request-id"] == [ident]
+        self._known = _Known(start or raw, proxies, head, request) if last else None
+        return head, replace(request)
+
+    def _believe(self, head: RequestHead, proxies: tuple[Network, ...]) -> Request:
         listener = self.listener
         path, _, query = head.line.target.decode("ascii").partition("?")
         headers: dict[str, list[str]] = {}
         for name, value in head.fields:
             headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
-        proxies = tuple(listener.proxies())
         believed = listener.public or within(self.peer, proxies)
         request = Request(
             head.line.method.decode("ascii"), path, query, headers, head.host.decode("ascii"),
@@ -356,5 +385,6 @@ def serialise(request: Request, answer: Answer, close: bool) -> bytes:
     return head if bodiless or request.method == "HEAD" else head + answer.body
 
 
+@lru_cache(1)
 def _date(now: int) -> str:
     return formatdate(now, usegmt=True)

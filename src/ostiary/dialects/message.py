@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,8 @@ Pairs = list[tuple[str, str]]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+MOST_ADDRESS = 64
+"""Characters: an IPv6 address has 45 at most, its zone comes on top."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -88,7 +91,12 @@ def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] =
 
 def parse_pairs(text: str) -> Pairs:
     """Form-urlencoded text in order, blank values kept; bytes that are no UTF-8 become U+FFFD, which no name holds."""
-    return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=None)
+    parts = (part.partition("=") for part in text.split("&") if part)
+    return [(_plain(name), _plain(value)) for name, _, value in parts]
+
+
+def _plain(text: str) -> str:
+    return segment(text.replace("+", " "))
 
 
 def repeated(pairs: Pairs) -> str | None:
@@ -108,6 +116,11 @@ def segment(text: str) -> str:
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An address without port; an IPv4 one mapped into IPv6 becomes itself."""
+    return _address(text) if len(text) <= MOST_ADDRESS else None
+
+
+@lru_cache(1024)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)
     except ValueError:

@@ -116,6 +116,8 @@ class Room:
     def __init__(self, start: Start, store: Store) -> None:
         self.start = start
         self.form = "json"
+        self.gateway = ""
+        """Its URL, once it is known."""
         open_log("control", lambda: self.form)
         authority = Authority(store.tokens, lambda: self.control.rules, unix_microseconds, monotonic_microseconds)
         self.server = Server(authority, max(1, start.processes))
@@ -168,11 +170,13 @@ class Room:
 
     def issuer(self) -> str:
         """The gateway's URL, once it listens."""
-        try:
-            found = msgspec.json.decode((self.start.run / ADDRESSES_NAME).read_bytes(), type=dict[str, object])
-        except FileNotFoundError:
-            return f"http{'s' if self.start.tls else ''}://{self.start.gateway}"
-        return str(found["gateway"])
+        if not self.gateway:
+            try:
+                found = msgspec.json.decode((self.start.run / ADDRESSES_NAME).read_bytes(), type=dict[str, object])
+            except FileNotFoundError:
+                return f"http{'s' if self.start.tls else ''}://{self.start.gateway}"
+            self.gateway = str(found["gateway"])
+        return self.gateway
 
     def alg(self, purpose: str) -> str:
         """What the keys of a purpose sign with."""

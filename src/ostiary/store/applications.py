@@ -79,6 +79,12 @@ def clients(sql: Sql, client_ids: Sequence[str]) -> dict[str, Client]:
     return {each.application.client_id: each for each in _clients(sql, sql.among(_GET, client_ids))}
 
 
+def _asked_for(sql: Sql, client_ids: Sequence[str]) -> list[Client | None]:
+    """One for each of `client_ids`, with two statements for all."""
+    found = clients(sql, sorted(set(client_ids)))
+    return [found.get(each) for each in client_ids]
+
+
 def rate_limit(requests: int | None, seconds: int | None) -> RateLimit | None:
     """A limit out of its two columns, both of which are set or neither is."""
     return None if requests is None or seconds is None else RateLimit(requests, seconds)
@@ -164,7 +170,7 @@ class SqlApplications:
         return None if found is None else found.application
 
     async def client(self, client_id: str) -> Client | None:
-        return (await self._reader.each(lambda sql: clients(sql, [client_id]))).get(client_id)
+        return await self._reader.together(_asked_for, client_id)
 
     async def sealed(self, client_ids: Sequence[str]) -> dict[str, bytes]:
         rows = await self._reader.each(lambda sql: sql.among(_SEALED, client_ids) if client_ids else [])
