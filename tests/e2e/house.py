@@ -182,6 +182,10 @@ class Node:
         """Id and secret of an active client application that may have the scope `basic`."""
         scope = {"scope": "basic", "description": "b", "cc_expires_in": 900, "pass_expires_in": 900}
         assert (await once(self.admin, "POST", "/oauth20/scopes", scope)).status == 200
+        return await self.another(**more)
+
+    async def another(self, **more: object) -> dict[str, str]:
+        """Another one, where the scope exists."""
         wanted = {"name": "app", "scope": "basic", "redirect_uri": URI, **more}
         client: dict[str, str] = (await once(self.admin, "POST", "/oauth20/applications", wanted)).json
         path = f"/oauth20/applications/{client['client_id']}"

@@ -24,8 +24,8 @@ class Racing:
     def __init__(self, node: Node, client: dict[str, str]) -> None:
         self.node, self.client = node, client
 
-    async def code(self) -> str:
-        path = f"/oauth20/auth-codes?response_type=code&user_id=ann&client_id={self.client['client_id']}"
+    async def code(self, user: str = "ann") -> str:
+        path = f"/oauth20/auth-codes?response_type=code&user_id={user}&client_id={self.client['client_id']}"
         location = str((await once(self.node.admin, "GET", path)).json["redirect_uri"])
         return parse_qs(urlsplit(location).query)["code"][0]
 
