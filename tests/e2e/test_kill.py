@@ -1,7 +1,8 @@
 """What was answered is kept, whenever control is killed: 20 times in the middle of a thousand requests at once.
 
-    each round:  requests of every kind go out at once -> so many answers later control is killed -> its successor is
-                 asked for everything that was ever answered
+    each round:  requests of every kind go out at once -> so many answers later control is killed -> workers, and so its
+                 successor, are asked for every token of the round
+    in the end:  the successor is asked for everything that was ever answered, and the store whether it is whole
 
 What got no answer may have happened or not, but wholly; nothing else is asked of it.
 """
@@ -10,21 +11,26 @@ import hashlib
 import os
 import signal
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.e2e.crowd import Crowd, basic, bearer, each, form, request
-from tests.e2e.house import URI, Answer, Node, once, serving
+from tests.e2e.house import OWNER as OWNER_SETTING
+from tests.e2e.house import URI, Answer, Backend, Node, configuration, once, ostiary, serving
+from tests.postgresql import Server
 
 ROUNDS = 20
 ISSUES, REVOKES, REGISTRATIONS, EXCHANGES, REFRESHES = 400, 250, 250, 50, 50
 ALL = ISSUES + REVOKES + REGISTRATIONS + EXCHANGES + REFRESHES
 OWNER = basic("admin", "change-me-please-1")
 Pair = tuple[str, str]
+Ask = Callable[[str], list[tuple[Any, ...]]]
+"""A question to the database."""
 
 
 class Ledger:
@@ -97,15 +103,18 @@ class Ledger:
         answers = await each(self.node.gateway, [bearer("/closed", token) for token in tokens])
         assert {answer.status for answer in answers} <= {status}
 
-    async def holds(self, since: int) -> None:
-        """Everything that was answered is so; `since` tells which dead tokens the workers were not asked for yet."""
+    async def admits(self, alive: int, dead: int) -> None:
+        """Workers admit what lives and nothing that is dead, from these places on in the ledger."""
+        await self.passes(self.dead[dead:], 401)
+        await self.passes(self.alive[alive:], 200)
+
+    async def holds(self) -> None:
+        """Everything that was ever answered is so."""
         live = {state["handle"] for state in await self.listed()}
         assert not {handle(token) for token in self.dead} & live
         assert {handle(token) for token in self.alive} <= live
         kept = (await once(self.node.admin, "GET", "/oauth20/applications")).json
         assert set(self.registered) <= {application["client_id"] for application in kept}
-        await self.passes(self.dead[since:], 401)
-        await self.passes(self.alive[-ALL:], 200)
 
     async def listed(self) -> list[dict[str, object]]:
         """Every live token."""
@@ -145,44 +154,61 @@ async def killed_after(node: Node, requests: list[bytes], answers: int) -> list[
         return await crowd.ask(requests, told)
 
 
-def whole(database: Path) -> None:
+async def whole(place: Path, ask: Ask) -> None:
     """Nothing in the store is there by half: what one transaction writes is all there, or nothing of it."""
-    with closing(sqlite3.connect(database)) as connection:
-        for question, answer in INVARIANTS.items():
-            assert connection.execute(question).fetchall() == answer, question
+    status, told, _ = await ostiary(place, "store", "check")
+    assert status == 0, told
+    for question in INVARIANTS:
+        assert ask(question) == [(0,)], question
 
 
-NONE: list[tuple[object, ...]] = [(0,)]
 DONE = "(SELECT COUNT(*) FROM audit WHERE outcome = 'done' AND operation = '{}')"
-INVARIANTS: dict[str, list[tuple[object, ...]]] = {
-    "PRAGMA integrity_check": [("ok",)],
-    "PRAGMA foreign_key_check": [],
-    "SELECT COUNT(*) FROM tokens WHERE application NOT IN (SELECT id FROM applications)": NONE,
-    "SELECT COUNT(*) FROM applications WHERE id NOT IN (SELECT application FROM application_scopes)": NONE,
-    "SELECT COUNT(*) FROM (SELECT 1 FROM tokens WHERE spent IS NOT NULL AND family NOT IN"
-    " (SELECT family FROM tokens WHERE kind = 'access' AND family IS NOT NULL))": NONE,
+INVARIANTS = (
+    "SELECT COUNT(*) FROM tokens WHERE application NOT IN (SELECT id FROM applications)",
+    "SELECT COUNT(*) FROM applications WHERE id NOT IN (SELECT application FROM application_scopes)",
+    "SELECT COUNT(*) FROM tokens WHERE spent IS NOT NULL AND family NOT IN"
+    " (SELECT family FROM tokens WHERE kind = 'access' AND family IS NOT NULL)",
     "SELECT COUNT(*) FROM (SELECT 1 FROM tokens WHERE family IS NOT NULL AND revoked IS NULL AND spent IS NULL"
-    " GROUP BY family, kind HAVING COUNT(*) > 1)": NONE,
-    f"SELECT (SELECT COUNT(*) FROM applications) - {DONE.format('applications.create')}": NONE,
-    f"SELECT (SELECT COUNT(*) FROM tokens WHERE kind = 'code') - {DONE.format('codes.issue')}": NONE,
+    " GROUP BY family, kind HAVING COUNT(*) > 1) AS several",
+    f"SELECT (SELECT COUNT(*) FROM applications) - {DONE.format('applications.create')}",
+    f"SELECT (SELECT COUNT(*) FROM tokens WHERE kind = 'code') - {DONE.format('codes.issue')}",
     "SELECT (SELECT COUNT(*) FROM tokens WHERE kind = 'access')"
-    f" + (SELECT COUNT(*) FROM changes WHERE kind = 'token.replaced') - {DONE.format('tokens.issue')}": NONE,
+    f" + (SELECT COUNT(*) FROM changes WHERE kind = 'token.replaced') - {DONE.format('tokens.issue')}",
     "SELECT (SELECT COUNT(*) FROM tokens WHERE kind = 'access' AND revoked IS NOT NULL)"
-    " - (SELECT COUNT(*) FROM changes WHERE kind = 'token.revoked')": NONE,
-    "SELECT MAX(seq) - COUNT(*) FROM changes": NONE,
-}
-"""A question to the store, and what it answers when nothing is there by half."""
+    " - (SELECT COUNT(*) FROM changes WHERE kind = 'token.revoked')",
+    "SELECT MAX(seq) - COUNT(*) FROM changes",
+)
+"""Each counts, in the store, what is there without what belongs to it."""
+
+
+async def outlived(place: Path, rounds: int) -> None:
+    """Kill control in so many rounds; after each, all that was answered holds."""
+    async with serving(place, "--workers", "2") as node:
+        ledger = Ledger(node, await node.client())
+        for turn in range(rounds):
+            before = len(ledger.alive), len(ledger.dead)
+            await ledger.prepare()
+            ledger.note(await killed_after(node, ledger.mixed(), 1 + turn * (ALL - 100) // rounds))
+            await ledger.admits(*before)
+        await ledger.holds()
+        await ledger.admits(0, 0)
+        node.process.terminate()
+        await node.said()
 
 
 @pytest.mark.timeout(300)
 async def test_whatever_was_answered_outlives_control(configured: Path) -> None:
-    async with serving(configured, "--workers", "2") as node:
-        ledger = Ledger(node, await node.client())
-        for turn in range(ROUNDS):
-            since = len(ledger.dead)
-            await ledger.prepare()
-            ledger.note(await killed_after(node, ledger.mixed(), 1 + turn * (ALL - 100) // ROUNDS))
-            await ledger.holds(since)
-        node.process.terminate()
-        await node.said()
-    whole(configured / "var" / "ostiary.db")
+    await outlived(configured, ROUNDS)
+    with closing(sqlite3.connect(configured / "var" / "ostiary.db")) as database:
+        await whole(configured, lambda question: database.execute(question).fetchall())
+
+
+@pytest.mark.timeout(300)
+async def test_whatever_was_answered_outlives_control_on_postgresql(
+    place: Path, behind: Backend, postgresql: Server
+) -> None:
+    url = postgresql.create()
+    (place / "ostiary.yaml").write_text(configuration(behind.port, f"{OWNER_SETTING}store: {{url: '{url}'}}\n"))
+    await outlived(place, ROUNDS // 4)
+    await whole(place, lambda question: postgresql.execute(question, url))
+    postgresql.drop(url)
