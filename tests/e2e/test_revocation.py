@@ -44,9 +44,9 @@ class Held:
         return await self.ask(request("PUT", f"/oauth20/applications/{self.racing.client['client_id']}", wanted))
 
 
-async def held(node: Node, user: str = "ann") -> Held:
+async def held(node: Node, user: str = "ann", **more: object) -> Held:
     """A token of an application of its own."""
-    racing = Racing(node, await node.another(rotate_refresh_tokens=True))
+    racing = Racing(node, await node.another(rotate_refresh_tokens=True, **more))
     code = await racing.code(user)
     first = await racing.tokens(code)
     [second] = await each(node.admin, [racing.refresh(first["refresh_token"], TOKEN)])
