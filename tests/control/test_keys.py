@@ -18,6 +18,9 @@ from ostiary.core.snapshot import SECOND
 TYP = "at+jwt"
 KINDS: dict[str, type[ECKey] | type[OKPKey] | type[RSAKey]] = {"ES256": ECKey, "EdDSA": OKPKey, "RS256": RSAKey}
 
+ANOTHER = {"A": "B", "Q": "R", "g": "h", "w": "x"}
+"""Last characters of a signature, and ones that stand for the same bits without being canonical."""
+
 
 def claims(house: House, **more: object) -> dict[str, object]:
     return {"sub": "ann", "exp": house.now // SECOND + 60, **more}
@@ -174,7 +177,7 @@ async def test_malformed_tokens_are_refused(house: House) -> None:
         f"{first}.{second}", f"{first}.{second}.", f"{first}..{third}", f".{second}.{third}",
         f"{first}=.{second}.{third}",
         f"{first}.{second}.{third[:-1]}", token.replace(".", "..", 1), token + "é", "\ud800" + token, "A" * 5000,
-        f"{first}.{second}.{third[:-1]}{'B' if third[-1] != 'B' else 'C'}",
+        f"{first}.{second}.{third[:-1]}{ANOTHER[third[-1]]}",
         f"{part([])}.{second}.{third}", f"{part('x')}.{second}.{third}", f"{first}.{part([1])}.{third}",
     ):  # fmt: skip
         await refused(house, odd)

@@ -578,8 +578,10 @@ async def test_a_prepared_browser_gains_nothing(house: House, browser: Browser) 
     attacker.jar["ostiary_login"] = "a" * 64
     assert Form(await attacker.visit()).acts == ["sign_in", "deny"]
     stolen = Form(prepared).inputs["csrf"]
+    browser.jar["ostiary_form"] = attacker.jar["ostiary_form"]
     asked = await browser.visit()
-    assert (await browser.press(asked, "allow", csrf=stolen)).status == 403
+    for act in ("allow", "sign_out"):
+        assert (await browser.press(asked, act, csrf=stolen)).status == 403
 
 
 async def test_signing_in_again_ends_the_log_in_before(house: House, browser: Browser) -> None:
