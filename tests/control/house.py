@@ -9,23 +9,17 @@ from typing import Any
 from msgspec import Struct
 from tests.store.template import fresh
 
-from ostiary.control.authority import Authority
 from ostiary.control.call import Call
-from ostiary.control.control import Control
-from ostiary.control.csrf import Csrf
-from ostiary.control.keys import Keys
-from ostiary.control.login import Login
-from ostiary.control.passwords import Passwords
 from ostiary.control.registry import Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import registry
-from ostiary.control.vault import Vault
 from ostiary.core.configuration.compile import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Report
 from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.node.wiring import Wiring
 from ostiary.store.keeping import SqlKeeping
 from ostiary.store.ports import Record, RecordFilter
 from ostiary.store.store import Store, open_store
@@ -80,33 +74,13 @@ class House:
         self.workers = Workers()
         self.registry: Registry = registry()
         entropy = Entropy()
-        self.passwords = Passwords(entropy)
-        self.login = Login(store.users, self.passwords, self.clock)
-        self.authority = Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock)
-        self.control = Control(
-            scopes=store.scopes,
-            applications=store.applications,
-            tokens=store.tokens,
-            revisions=store.revisions,
-            users=store.users,
-            consents=store.consents,
-            audit=store.audit,
-            changes=store.changes,
-            keeping=SqlKeeping(f"sqlite:///{path}", path.parent / "backups", self.clock),
-            workers=self.workers,
-            configuration=self.configuration(path.parent),
-            authority=self.authority,
-            login=self.login,
-            passwords=self.passwords,
-            vault=Vault(bytes(32), entropy),
-            keys=Keys(store.keys, bytes(32), self.clock, entropy, self.alg),
-            csrf=Csrf(bytes(32)),
-            clock=self.clock,
-            entropy=entropy,
-        )
-
-    def alg(self, purpose: str) -> str:
-        return self.control.rules.signing_alg
+        keeping = SqlKeeping(f"sqlite:///{path}", path.parent / "backups", self.clock)
+        wiring = Wiring(store, keeping, bytes(32), entropy, self.clock, self.clock)
+        self.control = wiring.connect(self.workers, self.configuration(path.parent))
+        self.passwords = wiring.passwords
+        self.login = self.control.login
+        self.authority = wiring.authority
+        self.alg = wiring.alg
 
     def clock(self) -> int:
         return self.now

@@ -90,8 +90,9 @@ def test_every_mistake_of_every_file_is_told_in_file_order(tmp_path: Path) -> No
         "main.yaml:6: state_dir: expected text, got a mapping",
         "main.yaml:7: store.url: expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE",
         "main.yaml:8: dialects.apifest.global_errors: Cannot load global errors configuration from directory lost.xml",
-        "main.yaml:9: nonsense: unknown setting; there are admin, bootstrap, dialects, errors, gateway, limits, log, "
-        "login, mappings, oauth, passwords, pid_file, plugins, routes, session, state_dir, store, upstreams",
+        "main.yaml:9: nonsense: unknown setting; there are admin, bootstrap, cikit, deis, dialects, errors, gateway, "
+        "limits, log, login, mappings, oauth, passwords, pid_file, plugins, registration, routes, session, state_dir, "
+        "store, tokens, totp, upstreams",
         "main.yaml:11: 'admin' stands twice here, first in line 10",
         "more.yaml:3: routes[0].upstream: no upstream is named nowhere; none is declared",
         "more.yaml:3: routes[0].match: no request has such a path: it is always read as /b/c",
@@ -178,12 +179,12 @@ def test_the_environment_stands_above_the_files(tmp_path: Path) -> None:
 
 def test_secrets_come_from_the_environment_or_from_files_and_are_not_shown(tmp_path: Path) -> None:
     text = "bootstrap: {owner: {name: me, password: {env: PASS}, totp_secret: {file: totp}}}\n"
-    path = written(tmp_path, {"a.yaml": text, "totp": "hunter2\n"})
+    path = written(tmp_path, {"a.yaml": text, "totp": "JBSWY3DPEHPK3PXP\n"})
     built = clean(path, PASS="correct horse")
     owner = built.settings.bootstrap.owner
     assert owner is not None
     assert owner.totp_secret is not None
-    assert (owner.password.reveal(), owner.totp_secret.reveal()) == ("correct horse", "hunter2")
+    assert (owner.password.reveal(), owner.totp_secret.reveal()) == ("correct horse", "JBSWY3DPEHPK3PXP")
     assert "hunter2" not in f"{current(built)}{built}".replace(repr(built.sources), "")
     assert loaded(path) == ["a.yaml:1: bootstrap.owner.password: the environment has no variable PASS"]
 

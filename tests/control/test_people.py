@@ -13,7 +13,7 @@ from ostiary.control.passwords import WAITING, Passwords
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.refusal import Forbidden, Invalid, Limited, Refusal, Unauthenticated, Unavailable
 from ostiary.link.messages import Change
-from ostiary.store.ports import User
+from ostiary.store.people import NewUser
 
 BOSS = Owner("boss", "correct horse", "boss@example.org")
 
@@ -23,7 +23,9 @@ async def test_the_first_start_makes_up_an_owner_and_the_second_does_not(house: 
     assert made is not None
     assert made.name == "admin"
     assert len(made.password) == 24
-    assert await house.login.password("admin", made.password) == Principal("user", "admin", OWNER, "password")
+    assert await house.login.password("admin", made.password) == Principal(
+        "user", "admin", OWNER, "password", 1, "owner"
+    )
     assert await ensure_owner(house.control, None) is None
     assert await ensure_owner(house.control, BOSS) is None
     [record] = await house.records()
@@ -101,9 +103,8 @@ async def test_a_password_longer_than_any_is_wrong_without_being_hashed(house: H
 
 async def test_the_right_password_of_a_disabled_user_is_forbidden(house: House) -> None:
     kept = await house.passwords.make("correct horse")
-    await house.store.users.create_first(
-        User(0, "boss", "owner", "", False, NOW), kept, Call(ADMIN).record(NOW, "done")
-    )
+    new = NewUser("boss", "member", NOW, password=kept, active=False)
+    await house.store.users.create(new, Call(ADMIN).record(NOW, "done"))
     with pytest.raises(Forbidden) as refused:
         await house.login.password("boss", "correct horse")
     assert refused.value.code == "login.inactive"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import Operation, Registry, operation, parse
 from ostiary.control.scopes import CreateScope, ListScopes, OneScope
+from ostiary.control.settings import SetSettings
 from ostiary.control.subjects import registry
 from ostiary.control.tokens import IssueToken, RevokeToken
 from ostiary.core.digest import digest, handle
@@ -20,6 +21,7 @@ from ostiary.core.permission import NOBODY, ROLES, Principal
 from ostiary.core.refusal import Conflict, Forbidden, Invalid, NotFound, Refusal, Unauthenticated
 from ostiary.link.receipt import Receipt
 
+VALUES = get_type_hints(SetSettings, include_extras=True)["values"]
 OPERATIONS = sorted(registry().operations.values(), key=lambda each: each.name)
 PERMISSIONS = {
     "applications.create": "applications:manage",
@@ -35,7 +37,39 @@ PERMISSIONS = {
     "scopes.get": "scopes:read",
     "scopes.list": "scopes:read",
     "scopes.update": "scopes:manage",
+    "login.check": "",
+    "login.password": "",
+    "login.renew": "",
+    "login.totp": "",
+    "keys.rotate": "keys:manage",
+    "penalties.clear": "penalties:manage",
+    "penalties.list": "penalties:read",
+    "roles.create": "roles:manage",
+    "roles.delete": "roles:manage",
+    "roles.update": "roles:manage",
+    "settings.set": "settings:manage",
     "tokens.check": "tokens:read",
+    "tokens.create_personal": "",
+    "tokens.end": "",
+    "tokens.refresh": "",
+    "tokens.reissue": "tokens:manage",
+    "tokens.reissue_all": "tokens:manage",
+    "tokens.revoke_all": "tokens:manage",
+    "tokens.unrevoke_all": "tokens:manage",
+    "users.create": "users:manage",
+    "users.delete": "users:manage",
+    "users.disable": "users:manage",
+    "users.enable": "users:manage",
+    "users.get": "users:read",
+    "users.list": "users:read",
+    "users.register": "",
+    "users.set_password": "users:manage",
+    "users.set_role": "users:manage",
+    "users.status": "users:read",
+    "users.totp_reset": "users:secrets",
+    "users.totp_setup": "users:secrets",
+    "users.transfer_ownership": "users:own",
+    "users.update": "users:manage",
     "tokens.issue": "",
     "tokens.list": "tokens:read",
     "tokens.revoke": "tokens:manage",
@@ -57,10 +91,12 @@ def test_every_operation_can_be_described(declared: Operation) -> None:
     assert not declared.target or declared.target in declared.params.__struct_fields__
 
 
-def example(params: type[Struct]) -> Struct:
-    """Parameters that are good enough to be asked with."""
-    required = [field for field in msgspec.structs.fields(params) if field.required]
-    return msgspec.convert({field.encode_name: "60" for field in required}, params, strict=False)
+def example(declared: Operation) -> Struct:
+    """Parameters that are good enough to be asked with; about somebody else."""
+    required = [field for field in msgspec.structs.fields(declared.params) if field.required]
+    values: dict[str, Any] = {field.encode_name: {} if field.type == VALUES else "60" for field in required}
+    about = {declared.own: "another"} if declared.own else {}
+    return msgspec.convert({**values, **about}, declared.params, strict=False)
 
 
 @pytest.mark.parametrize("role", [*ROLES, "nobody"])
@@ -71,7 +107,7 @@ async def test_nobody_gets_past_a_permission_that_they_lack(house: House, declar
         return
     call = Call(principal, "test", "192.0.2.1", "r1")
     with pytest.raises(Refusal) as refused:
-        await house.run(declared.name, example(declared.params), call=call)
+        await house.run(declared.name, example(declared), call=call)
     expected = (Unauthenticated, "authentication.required") if role == "nobody" else (Forbidden, "permission.denied")
     assert (type(refused.value), refused.value.code) == expected
     records = await house.records()

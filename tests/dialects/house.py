@@ -9,18 +9,11 @@ from typing import Any
 
 import msgspec
 
-from ostiary.control.authority import Authority
-from ostiary.control.control import Control
-from ostiary.control.csrf import Csrf
-from ostiary.control.keys import Keys
-from ostiary.control.login import Login
 from ostiary.control.owner import Owner, ensure_owner
-from ostiary.control.passwords import Passwords
 from ostiary.control.registry import Operation, Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import SUBJECTS
-from ostiary.control.vault import Vault
 from ostiary.core.configuration.settings import ApifestSettings, DialectSettings, Settings
 from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import Snapshot
@@ -36,6 +29,7 @@ from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
 from ostiary.link.messages import Change, Report, RouteCount
 from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.node.wiring import Wiring
 from ostiary.store.keeping import SqlKeeping
 from ostiary.store.ports import Record, RecordFilter
 from ostiary.store.store import Store, open_store
@@ -103,36 +97,14 @@ class House:
         self.store = store
         self.now = DAY
         self.workers = Workers()
-        passwords = Passwords(os.urandom)
-        self.control = Control(
-            scopes=store.scopes,
-            applications=store.applications,
-            tokens=store.tokens,
-            revisions=store.revisions,
-            users=store.users,
-            consents=store.consents,
-            audit=store.audit,
-            changes=store.changes,
-            keeping=SqlKeeping(f"sqlite:///{path / 'ostiary.db'}", path / "backups", self.clock),
-            workers=self.workers,
-            configuration=configured(path, store, self.workers, self.clock),
-            authority=Authority(store.tokens, lambda: self.control.rules, self.clock, self.clock),
-            login=Login(store.users, passwords, self.clock),
-            passwords=passwords,
-            vault=Vault(bytes(32), os.urandom),
-            keys=Keys(store.keys, bytes(32), self.clock, os.urandom, self.alg),
-            csrf=Csrf(bytes(32)),
-            clock=self.clock,
-            entropy=os.urandom,
-        )
+        keeping = SqlKeeping(f"sqlite:///{path / 'ostiary.db'}", path / "backups", self.clock)
+        wiring = Wiring(store, keeping, bytes(32), os.urandom, self.clock, self.clock)
+        self.control = wiring.connect(self.workers, configured(path, store, self.workers, self.clock))
         self.settings = Settings()
         self.registry = Registry([*SUBJECTS, *more])
         self.desk = Desk(self.registry, self.control, lambda: self.settings)
         native = Native(self.desk, Metrics())
         self.router = Router([Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), native])
-
-    def alg(self, purpose: str) -> str:
-        return self.control.rules.signing_alg
 
     def clock(self) -> int:
         return self.now

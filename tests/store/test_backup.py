@@ -26,7 +26,8 @@ from ostiary.store.check import check
 from ostiary.store.direct import migrate, outlines, within
 from ostiary.store.dump import FORMAT, Head, Reader, Writer
 from ostiary.store.migrations import HEAD
-from ostiary.store.ports import Revision, User
+from ostiary.store.people import NewUser
+from ostiary.store.ports import Revision
 from ostiary.store.schema import upgrade
 from ostiary.store.store import Store, open_store
 
@@ -58,7 +59,7 @@ async def filled(store: Store) -> None:
     await store.tokens.revoke(digest("1"), "", NOW, RECORD)
     for size in (0, 3, 2_000_000, 5):
         await store.revisions.keep(Revision(0, NOW, "admin", "start", "ab" * 32), os.urandom(size))
-    await store.users.create_first(User(0, "Ädmin\u2028", "owner", "a@example.org", True, NOW), "$argon2id$x", RECORD)
+    await store.users.create(NewUser("Ädmin\u2028", "owner", NOW, "a@example.org", "$argon2id$x"), RECORD)
 
 
 async def written(url: str) -> bytes:

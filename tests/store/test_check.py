@@ -14,7 +14,7 @@ from ostiary.core.refusal import Unavailable
 from ostiary.store.check import check
 from ostiary.store.direct import within
 from ostiary.store.migrations import HEAD
-from ostiary.store.ports import User
+from ostiary.store.people import NewUser
 from ostiary.store.store import Store, open_store
 
 
@@ -106,10 +106,8 @@ def test_a_second_owner_is_said(path: Path) -> None:
 
 async def _owners(url: str) -> None:
     store = await open_store(url)
-    for number in range(2):
-        await store.users.create_first(User(0, f"u{number}", "owner", "", True, NOW), "$argon2id$x", RECORD)
-        if number == 0:
-            await store.writer.each(lambda sql: sql.change(COPY_USER))
+    await store.users.create(NewUser("u0", "owner", NOW, password="$argon2id$x"), RECORD)
+    await store.writer.each(lambda sql: sql.change(COPY_USER))
     await store.close()
 
 

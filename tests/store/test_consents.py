@@ -10,7 +10,8 @@ from tests.store.values import NOW, RECORD, furnish
 from ostiary.core.digest import digest
 from ostiary.core.oauth import CodeRequest
 from ostiary.core.refusal import Refusal
-from ostiary.store.ports import BrowserLogin, RecordFilter, User
+from ostiary.store.people import NewUser
+from ostiary.store.ports import BrowserLogin, RecordFilter
 from ostiary.store.store import Store
 
 GRANTS = ("authorization_code",)
@@ -20,7 +21,7 @@ LOGIN = BrowserLogin("ann", {"from": "here"}, NOW, NOW + 1000)
 
 async def people(store: Store) -> None:
     await furnish(store, "ab01", "ab02")
-    assert await store.users.create_first(User(0, "ann", "owner", "", True, NOW), "x", RECORD)
+    await store.users.create(NewUser("ann", "owner", NOW, password="x"), RECORD)
 
 
 async def sign_in(store: Store, secret: str = "s", instead: str = "", **fields: Any) -> None:
@@ -98,7 +99,7 @@ async def test_who_is_made_anew_under_the_same_name_inherits_no_log_in(store: St
     await people(store)
     await sign_in(store)
     await change(store, "DELETE FROM users WHERE name = 'ann'")
-    assert await store.users.create_first(User(0, "ann", "owner", "", True, NOW), "x", RECORD)
+    await store.users.create(NewUser("ann", "owner", NOW, password="x"), RECORD)
     assert await known(store) is None
 
 

@@ -12,7 +12,8 @@ from tests.store.values import NOW, RECORD, SECRET, request
 
 from ostiary.core.digest import digest
 from ostiary.core.oauth import Scope
-from ostiary.store.ports import LoggedChange, RecordFilter, Revision, User
+from ostiary.core.people import User
+from ostiary.store.ports import LoggedChange, RecordFilter, Revision
 from ostiary.store.sql import Sql
 from ostiary.store.store import Store, engine, open_store
 
@@ -90,7 +91,9 @@ async def same(store: Store) -> None:
     assert client is not None
     assert (client.application.scopes, client.application.active, client.secret) == (("basic",), True, SECRET)
     assert set(await store.tokens.live([digest("t"), digest("gone")], NOW)) == {digest("t")}
-    assert await store.users.named("ADMIN@example.org") == (OWNER, "hash")
+    account = await store.users.named("ADMIN@example.org")
+    assert account is not None
+    assert (account.user, account.password, account.totp) == (OWNER, "hash", b"")
     assert await store.revisions.newest() == (Revision(1, NOW, "a", "start", "d", 3, "s"), b"\0s")
     assert await store.changes.after(0, 10) == [LoggedChange(1, NOW, "scope.created", "basic")]
     assert [each.number for each in await store.audit.page(RecordFilter())] == [1]

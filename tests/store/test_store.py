@@ -18,7 +18,7 @@ import ostiary.store.migrations
 from ostiary.core.digest import digest
 from ostiary.core.refusal import Invalid, Unavailable
 from ostiary.store.migrations import HEAD
-from ostiary.store.ports import RecordFilter, Revision, User
+from ostiary.store.ports import RecordFilter, Revision
 from ostiary.store.store import Store, open_store
 
 
@@ -172,28 +172,6 @@ async def test_revisions_are_numbered_and_come_back(store: Store) -> None:
     assert [each.number for each in await store.revisions.page(10, 2)] == [1]
     assert [each.number for each in await store.revisions.page(1)] == [2]
     assert len(await store.audit.page(RecordFilter())) == 1
-
-
-OWNER = User(0, "Admin", "owner", "Admin@Example.org", True, NOW)
-
-
-async def test_the_first_user_is_the_only_one_to_become_owner_whoever_races(store: Store) -> None:
-    assert await store.users.empty()
-    outcomes = await asyncio.gather(
-        *(store.users.create_first(replace(OWNER, name=f"u{each}", email=""), "hash", RECORD) for each in range(5))
-    )
-    assert outcomes == [True, False, False, False, False]
-    assert not await store.users.empty()
-    assert await store.users.named("u1") is None
-
-
-async def test_a_user_is_found_by_exact_name_and_by_address_in_any_case(store: Store) -> None:
-    await store.users.create_first(OWNER, "$argon2id$x", RECORD)
-    expected = (replace(OWNER, number=1), "$argon2id$x")
-    for name in ("Admin", "admin@example.org", "ADMIN@EXAMPLE.ORG"):
-        assert await store.users.named(name) == expected
-    for name in ("admin", "", "example.org", "other"):
-        assert await store.users.named(name) is None
 
 
 async def test_audit_records_are_listed_newest_first_and_filtered(store: Store) -> None:

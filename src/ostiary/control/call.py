@@ -26,6 +26,8 @@ class Trail(Struct):
 
     later: Change | None = None
     """What workers are to hear of after the answer."""
+    about: str = ""
+    """What is acted upon, where the operation has to find that out."""
 
     @property
     def applied(self) -> str:
@@ -53,7 +55,7 @@ class Call(Struct, frozen=True):
     def record(self, at: int, outcome: str, target: str = "", principal: Principal | None = None) -> Record:
         """The audit record of this call."""
         who = principal or self.principal
-        about = target or self.target
+        about = target or self.target or self.trail.about
         if outcome != DONE and len(about) > LONGEST_NAME:
             about = handle(digest(about))
         about = about[:MOST_TARGET].replace("\0", "?").encode("utf-8", "replace").decode()

@@ -8,7 +8,7 @@ from ostiary.core.oauth import Rules
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Report
 from ostiary.link.receipt import Receipt, WorkerStatus
-from ostiary.store import ports
+from ostiary.store import people, ports
 
 if TYPE_CHECKING:
     from ostiary.control.authority import Authority
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ostiary.control.keys import Keys
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
+    from ostiary.control.penalties import Penalties
     from ostiary.control.reload import Reloader
     from ostiary.control.vault import Vault
 
@@ -44,8 +45,11 @@ class Control:
     applications: ports.Applications
     tokens: ports.Tokens
     revisions: ports.Revisions
-    users: ports.Users
     consents: ports.Consents
+    users: people.Users
+    roles: people.Roles
+    credentials: people.Credentials
+    settings: people.Settings
     audit: ports.Audit
     changes: ports.Changes
     keeping: ports.Keeping
@@ -55,10 +59,14 @@ class Control:
     authority: "Authority"
     """What the link asks; `caches.flush` empties its counters."""
     login: "Login"
+    penalties: "Penalties"
     passwords: "Passwords"
     vault: "Vault"
+    """Of client secrets."""
     keys: "Keys"
     csrf: "Csrf"
+    totp_vault: "Vault"
+    """Of TOTP secrets; each belongs to the number of its user."""
     clock: Callable[[], int]
     """Unix time in microseconds."""
     entropy: Callable[[int], bytes]

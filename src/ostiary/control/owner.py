@@ -6,10 +6,10 @@ from msgspec import Struct
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
-from ostiary.core.people import email_ok, password_ok, user_name_ok
-from ostiary.core.permission import Principal
-from ostiary.core.refusal import Invalid
-from ostiary.store.ports import User
+from ostiary.core.people import check_password, email_ok, user_name_ok
+from ostiary.core.permission import OWNER_ROLE, Principal
+from ostiary.core.refusal import Conflict, Invalid
+from ostiary.store.people import NewUser
 
 NODE = Principal("node", "ostiary")
 
@@ -20,6 +20,7 @@ class Owner(Struct, frozen=True):
     name: str
     password: str
     email: str = ""
+    totp_secret: str = ""
 
 
 class OneTime(Struct, frozen=True):
@@ -38,12 +39,19 @@ async def ensure_owner(control: Control, wanted: Owner | None) -> OneTime | None
         return None
     made = None if wanted else OneTime("admin", b32encode(control.entropy(15)).decode().lower())
     owner = wanted or Owner("admin", made.password if made else "")
-    check(owner, control.rules.min_password)
+    check(owner, control.rules.people.min_password)
     now = control.clock()
     record = Call(NODE, "start", operation="users.register", target=owner.name).done(now)
-    user = User(0, owner.name, "owner", owner.email, True, now)
     kept = await control.passwords.make(owner.password)
-    return made if await control.users.create_first(user, kept, record) else None
+    new = NewUser(owner.name, OWNER_ROLE, now, owner.email, kept, ui_access=True)
+    try:
+        user = await control.users.create(new, record, first="only")
+    except Conflict:
+        return None
+    if owner.totp_secret:
+        sealed = control.totp_vault.close(str(user.number), owner.totp_secret)
+        await control.users.set_totp(user.number, sealed, record, again=False)
+    return made
 
 
 def check(owner: Owner, least: int) -> None:
@@ -52,5 +60,7 @@ def check(owner: Owner, least: int) -> None:
         raise Invalid("owner.name", "bootstrap.owner.name is not a valid user name")
     if owner.email and not email_ok(owner.email):
         raise Invalid("owner.email", "bootstrap.owner.email is not a valid address")
-    if not password_ok(owner.password, owner.name, least):
-        raise Invalid("owner.password", f"bootstrap.owner.password must have {least} to 1024 characters, not the name")
+    try:
+        check_password(owner.password, owner.name, least)
+    except Invalid as refusal:
+        raise Invalid("owner.password", f"bootstrap.owner.password: {refusal.message}") from None

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
-from ostiary.core.permission import NOBODY
+from ostiary.core.permission import NOBODY, USER
 from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated, Unavailable
 from ostiary.link.messages import Change
 
@@ -45,11 +45,13 @@ class Operation(Struct, frozen=True):
     summary: str
     target: str
     """The parameter that names what is acted upon, for the audit; empty: none."""
+    own: str
+    """The parameter that names a user: who is signed in as that very user needs no permission. Empty: none."""
     run: Callable[[Control, Call, Any], Awaitable[Any]]
 
 
 def operation(
-    name: str, *, reads: bool = False, permission: str | None = None, target: str = ""
+    name: str, *, reads: bool = False, permission: str | None = None, target: str = "", own: str = ""
 ) -> Callable[[Run[P, R]], Operation]:
     """Declare a function `(control, call, params: P) -> R` as the operation `name`.
 
@@ -61,7 +63,7 @@ def operation(
     def declare(run: Run[P, R]) -> Operation:
         hints = get_type_hints(run)
         summary = (run.__doc__ or name).strip().partition("\n")[0]
-        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, run)
+        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, own, run)
 
     return declare
 
@@ -90,7 +92,7 @@ class Registry:
         """
         declared = self.get(name)
         if declared.reads:
-            allow(declared, call)
+            allow(declared, call, params)
             return await declared.run(control, msgspec.structs.replace(call, operation=name), params)
         changing = asyncio.create_task(self._change(control, declared, params, call))
         self._keep(changing)
@@ -105,7 +107,7 @@ class Registry:
         target = getattr(params, declared.target) if declared.target else ""
         call = msgspec.structs.replace(call, operation=declared.name, target="" if target is None else str(target))
         try:
-            allow(declared, call)
+            allow(declared, call, params)
             result = await declared.run(control, call, params)
         except RECORDED as refusal:
             await self.refused(control, declared.name, call, refusal)
@@ -138,9 +140,15 @@ async def _tell(control: Control, change: Change) -> None:
         log.warning("Workers have not confirmed a change: %s", refusal.message)
 
 
-def allow(declared: Operation, call: Call) -> None:
-    """Refuse Unauthenticated `authentication.required` or Forbidden `permission.denied`."""
+def allow(declared: Operation, call: Call, params: Struct | None = None) -> None:
+    """Refuse Unauthenticated `authentication.required` or Forbidden `permission.denied`.
+
+    Before there are parameters, what users may do to themselves passes for whoever is signed in.
+    """
     if call.principal.may(declared.permission):
+        return
+    oneself = params is None or (declared.own and getattr(params, declared.own) in ("", call.principal.name))
+    if declared.own and call.principal.kind == USER and oneself:
         return
     if call.principal.kind == NOBODY.kind:
         raise Unauthenticated("authentication.required", "Authentication is required")

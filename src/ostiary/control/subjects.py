@@ -1,9 +1,29 @@
 """The subjects that operators can act on, each a module of operations. The registry is made from this list."""
 
-from ostiary.control import applications, audit, caches, codes, config, keys, revisions, routes, scopes, store, tokens
+from ostiary.control import (
+    applications,
+    audit,
+    caches,
+    codes,
+    config,
+    credentials,
+    keys,
+    login,
+    penalties,
+    revisions,
+    roles,
+    routes,
+    scopes,
+    settings,
+    tokens,
+    users,
+)
 from ostiary.control.registry import Registry
 
-SUBJECTS = (applications, audit, caches, codes, config, keys, revisions, routes, scopes, store, tokens)
+SUBJECTS = (
+    applications, audit, caches, codes, config, credentials, keys, login, penalties, revisions, roles, routes, scopes,
+    settings, tokens, users,
+)  # fmt: skip
 
 
 def registry() -> Registry:

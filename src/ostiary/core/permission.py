@@ -19,6 +19,11 @@ ADMIN = MANAGER | {
 }  # fmt: skip
 OWNER = ADMIN | {"users:secrets", "users:own"}
 
+USER = "user"
+"""The kind of a principal who is a person."""
+OWNER_ROLE = "owner"
+ADMINISTRATORS = frozenset({"admin", OWNER_ROLE})
+
 ROLES: dict[str, frozenset[str]] = {
     "member": MEMBER, "viewer": VIEWER, "manager": MANAGER, "admin": ADMIN, "owner": OWNER,
 }  # fmt: skip
@@ -33,6 +38,11 @@ class Principal(Struct, frozen=True):
     permissions: frozenset[str] = frozenset()
     credential: str = ""
     """Kind and id of the credential, for the audit record: `password`, `session 5f…`, `network`; never the secret."""
+    number: int = 0
+    """Of the user; 0: it is none."""
+    role: str = ""
+    digest: bytes = b""
+    """Of a kept credential, which can be ended by it."""
 
     def may(self, permission: str) -> bool:
         """Whether `permission` (empty: none is asked) is held."""
@@ -40,3 +50,11 @@ class Principal(Struct, frozen=True):
 
 
 NOBODY = Principal("nobody", "")
+
+
+def may_give(giver: frozenset[str], given: frozenset[str]) -> bool:
+    """Whether who holds `giver` may give a role with `given`, or change an account that has it.
+
+    Nobody reaches above themselves; what `viewer` holds does not count, so who manages users may have plain users.
+    """
+    return given - VIEWER <= giver

@@ -1,7 +1,8 @@
 """Who is asking: operators' credentials, read the same way on every surface.
 
-Only `Basic` name:password exists yet; sessions and tokens join here. Basic credentials ride along on requests that
-another site makes a browser send (it attaches them by itself), so a foreign request has none.
+The session cookie, `Bearer` with any token of a person or a client application, or `Basic` name:password. Basic
+credentials ride along on requests that another site makes a browser send (it attaches them by itself), so a foreign
+request has none.
 """
 
 import base64
@@ -10,14 +11,19 @@ import re
 from functools import lru_cache
 from ipaddress import ip_network
 
+from ostiary.control.principals import presented
+from ostiary.core.digest import equal
 from ostiary.core.permission import NOBODY, Principal
-from ostiary.core.refusal import Unauthenticated
+from ostiary.core.refusal import Forbidden, Unauthenticated
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.message import Network, Request, parse_address, within
 
 CHALLENGE = 'Bearer realm="ostiary", Basic realm="ostiary"'
 MAX_NAME, MAX_PASSWORD = 254, 1024
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2}) *", re.IGNORECASE)
+_BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
+SESSION_COOKIE, CSRF_COOKIE = "access_token_cookie", "csrf_token"
+SAFE = ("GET", "HEAD", "OPTIONS")
 _PORTS = {"http": "80", "https": "443"}
 
 
@@ -72,17 +78,66 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
 
 def offered(request: Request) -> bool:
     """Whether any credential was sent."""
-    return "authorization" in request.headers
+    return "authorization" in request.headers or cookies(request, SESSION_COOKIE) != []
+
+
+def cookies(request: Request, name: str) -> list[str]:
+    """The values of all cookies of that name (RFC 6265 section 4.2.1)."""
+    pairs = (pair.strip(" ").partition("=") for value in request.headers.get("cookie", []) for pair in value.split(";"))
+    return [value for found, equals, value in pairs if equals and found == name]
+
+
+def bearer(request: Request) -> str:
+    """The token of exactly one `Authorization: Bearer` header, else empty."""
+    match = _BEARER.fullmatch(request.one("authorization"))
+    return match[1] if match else ""
 
 
 async def operator(desk: Desk, request: Request) -> Principal:
     """The principal that the request's credential stands for; NOBODY where none was sent.
 
-    Refuses Unauthenticated `credential.refused` for whatever does not hold, Limited for a throttled log-in.
+    A request with the session cookie is judged by it alone, and one that another site made a browser send needs its
+    CSRF token. Refuses Unauthenticated `credential.refused` and others for whatever does not hold, Forbidden
+    `csrf.invalid`, Limited for a throttled log-in or address.
     """
+    found = cookies(request, SESSION_COOKIE)
+    if found:
+        return await by_cookie(desk, request, found)
     if not offered(request):
         return NOBODY
+    token = bearer(request)
+    if token:
+        return await by_token(desk, request, token)
     pair = None if foreign(request) else basic(request)
     if pair is None or len(pair[0]) > MAX_NAME or len(pair[1]) > MAX_PASSWORD:
         raise Unauthenticated("credential.refused", "The credential is not valid")
-    return await desk.control.login.password(*pair)
+    return await desk.control.login.password(*pair, request.address)
+
+
+async def by_cookie(desk: Desk, request: Request, found: list[str]) -> Principal:
+    """The principal of the session cookie, which must be there once."""
+    if len(found) != 1:
+        raise Unauthenticated("credential.refused", "The credential is not valid")
+    principal = await by_token(desk, request, found[0])
+    if request.method not in SAFE and foreign(request) and not _shown(desk, request, principal):
+        raise Forbidden("csrf.invalid", "A request from another site needs the CSRF token of its session")
+    return principal
+
+
+def _shown(desk: Desk, request: Request, principal: Principal) -> bool:
+    """Whether header and cookie show the CSRF token that was made for this very session."""
+    shown = request.one("x-csrf-token")
+    twin = cookies(request, CSRF_COOKIE)
+    if len(twin) != 1 or not equal(shown, twin[0]):
+        return False
+    return desk.control.csrf.holds("session", principal.digest.hex(), shown)
+
+
+async def by_token(desk: Desk, request: Request, token: str) -> Principal:
+    """The principal of a token. One that never was ours counts as a guess against the address."""
+    try:
+        return await presented(desk.control, token)
+    except Unauthenticated as refusal:
+        if refusal.code == "credential.unknown":
+            desk.control.penalties.begin("", request.address, known=False)
+        raise

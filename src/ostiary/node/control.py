@@ -18,21 +18,14 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from ostiary.control.authority import Authority
 from ostiary.control.call import Call
 from ostiary.control.config import NoParameters
 from ostiary.control.configuration import Built
-from ostiary.control.control import Control
-from ostiary.control.csrf import Csrf
-from ostiary.control.keys import Keys
-from ostiary.control.login import Login
 from ostiary.control.owner import Owner, ensure_owner
-from ostiary.control.passwords import Passwords
 from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.subjects import registry
 from ostiary.control.upkeep import Upkeep
-from ostiary.control.vault import Vault
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
@@ -54,6 +47,7 @@ from ostiary.link.server import Server
 from ostiary.node.child import until_told
 from ostiary.node.log import open_log
 from ostiary.node.start import Start, recall
+from ostiary.node.wiring import Wiring
 from ostiary.store.keeping import BACKUPS, SqlKeeping
 from ostiary.store.purge import SqlPurge
 from ostiary.store.store import Store, open_store
@@ -119,9 +113,11 @@ class Room:
         self.gateway = ""
         """Its URL, once it is known."""
         open_log("control", lambda: self.form)
-        authority = Authority(store.tokens, lambda: self.control.rules, unix_microseconds, monotonic_microseconds)
-        self.server = Server(authority, max(1, start.processes))
         key = key_in(Path(start.state_dir), os.urandom)
+        keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
+        wiring = Wiring(store, keeping, key, os.urandom, unix_microseconds, monotonic_microseconds)
+        authority = wiring.authority
+        self.server = Server(authority, max(1, start.processes))
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -136,29 +132,7 @@ class Room:
                 hold=start.hold,
             )
         )
-        passwords = Passwords(os.urandom)
-        self.control = Control(
-            scopes=store.scopes,
-            applications=store.applications,
-            tokens=store.tokens,
-            revisions=store.revisions,
-            users=store.users,
-            consents=store.consents,
-            audit=store.audit,
-            changes=store.changes,
-            mode=store.mode,
-            keeping=SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds),
-            workers=self.server,
-            configuration=self.reloader,
-            authority=authority,
-            login=Login(store.users, passwords, unix_microseconds),
-            passwords=passwords,
-            vault=Vault(key, os.urandom),
-            keys=Keys(store.keys, key, unix_microseconds, os.urandom, self.alg),
-            csrf=Csrf(key),
-            clock=unix_microseconds,
-            entropy=os.urandom,
-        )
+        self.control = wiring.connect(self.server, self.reloader)
         self.registry = registry()
         self.desk = Desk(self.registry, self.control, self.settings)
         surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Native(self.desk, Metrics()))
@@ -177,10 +151,6 @@ class Room:
                 return f"http{'s' if self.start.tls else ''}://{self.start.gateway}"
             self.gateway = str(found["gateway"])
         return self.gateway
-
-    def alg(self, purpose: str) -> str:
-        """What the keys of a purpose sign with."""
-        return self.control.rules.signing_alg
 
     def settings(self) -> Settings:
         """As they hold now."""

@@ -1,6 +1,9 @@
 """The change log and the audit: what every other subject writes beside its own change."""
 
 from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
 
 from ostiary.store.ports import LoggedChange, Record, RecordFilter
 from ostiary.store.sql import Line, Row, Sql
@@ -13,14 +16,24 @@ RETURNING seq
 _AFTER = "SELECT seq, at, kind, subject FROM changes WHERE seq > :seq ORDER BY seq LIMIT :most"
 _NEWEST = "SELECT COALESCE(MAX(seq), 0) FROM changes"
 _RECORD = """
-INSERT INTO audit (at, kind, name, credential, address, surface, operation, target, outcome, request_id) VALUES"""
+INSERT INTO audit (at, kind, name, credential, address, surface, operation, target, outcome, request_id, link) VALUES"""
+_LAST_LINK = "SELECT link FROM audit ORDER BY number DESC LIMIT 1"
+_CHAIN = """
+SELECT at, kind, name, credential, address, surface, operation, target, outcome, request_id, number, link FROM audit
+WHERE number > :after ORDER BY number LIMIT :most
+"""
+_LINK = "SELECT link FROM audit WHERE number = :number"
 _PAGE = """
 SELECT at, kind, name, credential, address, surface, operation, target, outcome, request_id, number FROM audit
 WHERE (:operation = '' OR operation = :operation) AND (:name = '' OR name = :name)
   AND (:outcome = '' OR outcome = :outcome) AND (:target = '' OR target = :target)
-  AND at >= :since AND (:before = 0 OR number < :before)
+  AND at >= :since AND (:until = 0 OR at < :until) AND (:before = 0 OR number < :before)
+  AND (:surface = '' OR surface = :surface) AND (:address = '' OR address = :address)
 ORDER BY number DESC LIMIT :most
 """
+
+
+encode = msgspec.msgpack.Encoder().encode
 
 
 def log(sql: Sql, kind: str, subject: str, record: Record) -> int:
@@ -42,8 +55,20 @@ def newest(sql: Sql) -> int:
 
 
 def keep(sql: Sql, records: Sequence[Record]) -> None:
-    """Append to the audit."""
-    sql.insert(_RECORD, [_row(record) for record in records])
+    """Append to the audit, each record linked to the one before."""
+    last = sql.row(_LAST_LINK)
+    link = b"" if last is None else last[0] or b""
+    rows: list[Row] = []
+    for record in records:
+        row = _row(record)
+        link = linked(link, row)
+        rows.append((*row, link))
+    sql.insert(_RECORD, rows)
+
+
+def linked(before: bytes, row: Row) -> bytes:
+    """The link of a record (its columns but the number): SHA-256 over the link before and the record."""
+    return sha256(before + encode(row)).digest()
 
 
 def _row(record: Record) -> Row:
@@ -68,11 +93,24 @@ class SqlAudit:
     async def append(self, record: Record) -> None:
         await self._writer.together(_keep, record)
 
+    async def chain(self, after: int, limit: int) -> list[tuple[Record, bytes, bool]]:
+        """In order, those after the number `after`: each with its link, and whether that fits the one before."""
+        rows = await self._lister.each(lambda sql: sql.rows(_CHAIN, after=after, most=limit))
+        before = await self._lister.each(lambda sql: sql.row(_LINK, number=after))
+        link = b"" if before is None else before[0] or b""
+        found = []
+        for row in rows:
+            kept = row[11] or b""
+            found.append((Record(*row[:11]), kept, kept == (linked(link, row[:10]) if kept or link else b"")))
+            link = kept
+        return found
+
     async def page(self, which: RecordFilter) -> list[Record]:
         rows = await self._lister.each(
             lambda sql: sql.rows(
                 _PAGE, operation=which.operation, name=which.name, outcome=which.outcome, target=which.target,
-                since=which.since, before=which.before, most=which.limit,
+                since=which.since, until=which.until, before=which.before, surface=which.surface, address=which.address,
+                most=which.limit,
             )
         )  # fmt: skip
         return [Record(*row) for row in rows]

@@ -49,7 +49,10 @@ class RecordFilter(Struct, frozen=True):
     name: str = ""
     outcome: str = ""
     target: str = ""
+    surface: str = ""
+    address: str = ""
     since: int = 0
+    until: int = 0
     before: int = 0
     limit: int = 100
 
@@ -174,17 +177,6 @@ class Revision(Struct, frozen=True):
     routes: int = 0
     summary: str = ""
     """A sentence for a person, without secrets."""
-
-
-class User(Struct, frozen=True):
-    """A person's account, without its password."""
-
-    number: int
-    name: str
-    role: str
-    email: str = ""
-    active: bool = True
-    created: int = 0
 
 
 class SigningKey(Struct, frozen=True):
@@ -390,23 +382,15 @@ class Revisions(Protocol):
         """What serves, or served last."""
 
 
-class Users(Protocol):
-    async def named(self, name: str) -> tuple[User, str] | None:
-        """The user of that exact name or (letter case aside) address, and the argon2id text of the password."""
-
-    async def empty(self) -> bool:
-        """Whether nobody is registered."""
-
-    async def create_first(self, user: User, password: str, record: Record) -> bool:
-        """Register the owner, unless somebody is registered: then False. `password` is argon2id."""
-
-
 class Audit(Protocol):
     async def append(self, record: Record) -> None:
         """Keep one more record."""
 
     async def page(self, which: RecordFilter) -> list[Record]:
         """Newest first."""
+
+    async def chain(self, after: int, limit: int) -> list[tuple[Record, bytes, bool]]:
+        """In order, those after the number `after`: each with its link, and whether that fits the one before."""
 
 
 class Changes(Protocol):

@@ -8,11 +8,14 @@ from ostiary.core.refusal import Invalid, Refusal, Unavailable
 from ostiary.store.applications import SqlApplications
 from ostiary.store.changes import SqlAudit, SqlChanges
 from ostiary.store.consents import SqlConsents
+from ostiary.store.credentials import SqlCredentials
 from ostiary.store.keys import SqlKeys
 from ostiary.store.migrations import HEAD
 from ostiary.store.revisions import SqlRevisions
+from ostiary.store.roles import SqlRoles
 from ostiary.store.schema import current
 from ostiary.store.scopes import SqlScopes
+from ostiary.store.settings import SqlSettings
 from ostiary.store.sql import Down, Line, Mode, Rejected, Sql
 from ostiary.store.sqlite import SCHEME, Sqlite
 from ostiary.store.tokens import SqlTokens
@@ -56,7 +59,10 @@ class Store:
         self.consents = SqlConsents(writer, reader)
         self.keys = SqlKeys(writer, reader)
         self.revisions = SqlRevisions(writer, lister)
-        self.users = SqlUsers(writer, reader)
+        self.users = SqlUsers(writer, reader, lister)
+        self.roles = SqlRoles(writer, reader)
+        self.credentials = SqlCredentials(writer, reader)
+        self.settings = SqlSettings(writer, reader)
         self.audit = SqlAudit(writer, lister)
         self.changes = SqlChanges(reader)
 

@@ -12,7 +12,7 @@ import msgspec
 from ostiary.core.oauth import CodeRequest, Grant, Held, Refreshing, Reused, TokenRequest, decide
 from ostiary.core.oauth.applications import SECOND
 from ostiary.core.oauth.grants import FROM_KEPT
-from ostiary.core.refusal import NotFound, Refusal
+from ostiary.core.refusal import Forbidden, NotFound, Refusal
 from ostiary.store.applications import clients, details, rate_limit
 from ostiary.store.changes import append, keep, log, newest
 from ostiary.store.codes import issue_code
@@ -31,33 +31,37 @@ _ADD = """
 INSERT INTO tokens (digest, kind, application, user_id, scope, grant_type, seq, issued, expires_in, expires, details,
   family, refresh, refresh_expires_in, sealed, began)
 VALUES"""
+_CUT = "CASE WHEN u.active = 0 OR t.seq < COALESCE(u.cut_off, 0) THEN 1 ELSE 0 END"
+"""Whether the token's user, if that is one of Ostiary's, is disabled or was cut off after the issue."""
 # `+ 0`: not by way of this index. While PostgreSQL has no statistics of a young table, it would read all tokens of an
 # application, or all that have not expired, to find a few.
-_SELECT = """
+_SELECT = f"""
 SELECT t.id, t.digest, t.kind, a.client_id, t.user_id, t.scope, t.grant_type, t.issued, t.expires_in, t.expires,
-  t.details, t.revoked IS NOT NULL, a.active, a.details, a.limit_requests, a.limit_seconds,
+  t.details, t.revoked IS NOT NULL OR {_CUT} = 1, a.active, a.details, a.limit_requests, a.limit_seconds,
   t.family, t.refresh, t.refresh_expires_in, t.sealed, t.spent IS NOT NULL
-FROM tokens t JOIN applications a ON a.id = t.application + 0
+FROM tokens t JOIN applications a ON a.id = t.application + 0 LEFT JOIN users u ON u.name = t.user_id
 """
 _GET = f"{_SELECT} WHERE t.digest = :digest"
 _LIVE = f"""
 {_SELECT}
 WHERE t.digest IN (:each) AND t.kind = 'access' AND t.revoked IS NULL AND t.expires + 0 >= :now AND a.active = 1
+  AND {_CUT} = 0
 """
 _PAGE = f"""
 {_SELECT}
-WHERE t.id > :after AND t.kind = 'access' AND t.revoked IS NULL AND t.expires >= :now
+WHERE t.id > :after AND t.kind = 'access' AND t.revoked IS NULL AND t.expires >= :now AND {_CUT} = 0
 """
 _OF_CLIENT = " AND t.application = (SELECT id FROM applications WHERE client_id = :client_id)"
 _OF_USER = " AND t.user_id = :user AND t.user_id <> ''"
 _ORDER = " ORDER BY t.id LIMIT :most"
 _OWNER = "SELECT 1 FROM applications WHERE client_id = :client_id"
-_HELD = """
-SELECT id, digest, kind, application, user_id, scope, grant_type, details, family, COALESCE(began, issued), expires,
-  spent IS NOT NULL, revoked IS NOT NULL, COALESCE(redirect_uri, ''), COALESCE(redirect_given, 0),
-  COALESCE(challenge, '')
-FROM tokens WHERE digest = :digest AND kind <> 'access'
+_HELD = f"""
+SELECT t.id, t.digest, t.kind, t.application, t.user_id, t.scope, t.grant_type, t.details, t.family,
+  COALESCE(t.began, t.issued), t.expires, t.spent IS NOT NULL, t.revoked IS NOT NULL OR {_CUT} = 1,
+  COALESCE(t.redirect_uri, ''), COALESCE(t.redirect_given, 0), COALESCE(t.challenge, '')
+FROM tokens t LEFT JOIN users u ON u.name = t.user_id WHERE t.digest = :digest AND t.kind <> 'access'
 """
+_DISABLED = "SELECT 1 FROM users WHERE name = :user AND active = 0"
 _SPEND = "UPDATE tokens SET spent = :at WHERE id = :number AND spent IS NULL AND revoked IS NULL"
 _RENEW = """
 UPDATE tokens SET scope = :scope, expires_in = :expires_in, expires = :expires
@@ -115,6 +119,8 @@ class Batch:
             keep(self._sql, self._records)
 
     def _grant(self, request: TokenRequest) -> Grant:
+        if request.user and self._sql.row(_DISABLED, user=request.user) is not None:
+            raise Forbidden("login.inactive", "The user is not active")
         held = _held(self._sql, request.presented) if request.grant in FROM_KEPT else None
         return decide(self._clients.get(request.client_id), self._scopes, request, held)
 

@@ -16,6 +16,7 @@ from ostiary.core.configuration.binding import Fault, Where
 from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName, Use, pieces
 from ostiary.core.configuration.settings import (
     GRANT_TYPES,
+    HOUR,
     Body,
     LimitSettings,
     PluginUse,
@@ -26,8 +27,8 @@ from ostiary.core.configuration.settings import (
 )
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules, scope_name_ok
-from ostiary.core.people import email_ok, password_ok, user_name_ok
-from ostiary.core.refusal import Mistake
+from ostiary.core.people import PeopleRules, check_password, email_ok, totp_secret_ok, user_name_ok
+from ostiary.core.refusal import Invalid, Mistake
 from ostiary.core.routing.conflict import conflicts
 from ostiary.core.routing.table import Table
 from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template, written
@@ -197,8 +198,12 @@ class Compiler:
             self._fault((*where, "name"), "no user name: letters, digits and _.@+- (first a letter, digit or _)")
         if owner.email and not email_ok(owner.email):
             self._fault((*where, "email"), "no e-mail address")
-        if not password_ok(owner.password.reveal(), owner.name, least):
-            self._fault((*where, "password"), f"a password has {least} to 1024 characters and is not the user name")
+        try:
+            check_password(owner.password.reveal(), owner.name, least)
+        except Invalid as refusal:
+            self._fault((*where, "password"), refusal.message)
+        if owner.totp_secret is not None and not totp_secret_ok(owner.totp_secret.reveal()):
+            self._fault((*where, "totp_secret"), "a TOTP secret has 16 to 128 base32 characters (A-Z, 2-7)")
 
     # Routes
 
@@ -509,7 +514,6 @@ def rules(settings: Settings) -> Rules:
         default_grants=tuple(apifest.default_grant_types),
         custom_grants=oauth.grants,
         default_limit=Limit(limit.requests, int(limit.per)) if limit else None,
-        min_password=settings.passwords.min_length,
         authenticator=oauth.authenticator,
         code_lifetime=oauth.code_lifetime // SECOND,
         refresh_absolute=oauth.refresh_absolute_lifetime // SECOND,
@@ -517,6 +521,30 @@ def rules(settings: Settings) -> Rules:
         signing_alg=oauth.signing_alg,
         any_redirect=apifest.legacy_redirects,
         reveal_secrets=apifest.reveal_client_secrets,
+        people=people_rules(settings),
+    )
+
+
+def people_rules(settings: Settings) -> PeopleRules:
+    """What the operations on people take from the settings."""
+    session, login, tokens = settings.session, settings.login, settings.tokens
+    return PeopleRules(
+        min_password=settings.passwords.min_length,
+        session_ttl=min(session.ttl, 24 * HOUR),
+        session_max_age=session.max_age,
+        access_lifetime=tokens.access_lifetime,
+        refresh_lifetime=tokens.refresh_lifetime,
+        refresh_grace=tokens.refresh_grace,
+        personal_idle=tokens.personal_idle,
+        single_session=settings.cikit.single_session,
+        totp_window=settings.totp.window,
+        totp_issuer=settings.totp.issuer,
+        second_factor=login.second_factor,
+        account_failures=login.account_failures,
+        address_failures=login.address_failures,
+        login_limit=login.limit,
+        registration_mode=settings.registration.mode,
+        registration_role=settings.registration.role,
     )
 
 

@@ -31,6 +31,7 @@ from ostiary.core.configuration.measure import (
 from ostiary.core.snapshot import SECOND
 
 MINUTE = 60 * SECOND
+HOUR = 3600 * SECOND
 DAY = 86_400 * SECOND
 KIB = 1 << 10
 MIB = 1 << 20
@@ -246,16 +247,84 @@ class MappingFiles(Section, frozen=True):
     )
 
 
-class SessionSettings(Section, frozen=True):
-    """Log-ins of people."""
+class KeySettings(Section, frozen=True):
+    """A key that signs session tokens."""
 
-    ttl: Annotated[Timeout, about("life of a session token, at most 24h (no effect yet)", "30m")] = Timeout(30 * MINUTE)
+    kid: Annotated[Name, about("its name, in every token that it signs", "2026-11")]
+    alg: Annotated[Literal["EdDSA", "ES256", "HS256"], about("how it signs; for ever the same", "EdDSA")]
+    secret: Annotated[Secret, about("PEM of a private key; for HS256 32 bytes of text or more", "{file: session.pem}")]
+
+
+class SessionSettings(Section, frozen=True):
+    """Log-ins of people over the Doorman surface: session tokens."""
+
+    ttl: Annotated[Timeout, about("life of a session token, at most 24h", "30m")] = Timeout(30 * MINUTE)
+    max_age: Annotated[Timeout, about("refreshing ends so long after the log-in", "12h")] = Timeout(12 * HOUR)
+    cookie_secure: Annotated[
+        Literal["auto", "always"], about("mark cookies Secure: where the client's side is https, or always", "auto")
+    ] = "auto"
+    keys: Annotated[
+        list[KeySettings], about("the first signs, all verify; absent: Ostiary makes and keeps an Ed25519 key")
+    ] = []
 
 
 class LoginSettings(Section, frozen=True):
-    """Protection of log-ins."""
+    """Protection of log-ins, on all surfaces together."""
 
-    limit: Annotated[Positive, about("requests to log in from one address in 300 s (no effect yet)", "600")] = 600
+    limit: Annotated[Positive, about("requests to log in from one address in 300 s", "600")] = 600
+    account_failures: Annotated[Positive, about("failures in a row after which an account's log-ins wait", "5")] = 5
+    address_failures: Annotated[Positive, about("failures of one address in 10 minutes that bar it", "100")] = 100
+    second_factor: Annotated[bool, about("users with a TOTP secret cannot log in by password alone", "false")] = False
+
+
+class TotpSettings(Section, frozen=True):
+    """Log-ins by code (RFC 6238)."""
+
+    window: Annotated[
+        Annotated[int, Meta(ge=0, le=10)], about("steps of 30 s before and after the present one that count", "1")
+    ] = 1
+    issuer: Annotated[str, about("what authenticator applications show", "Ostiary")] = "Ostiary"
+
+
+class TokenSettings(Section, frozen=True):
+    """Tokens of people."""
+
+    access_lifetime: Annotated[Timeout, about("of a log-in by code: its access token", "2h")] = Timeout(2 * HOUR)
+    refresh_lifetime: Annotated[Timeout, about("of a log-in by code: its refresh token", "30d")] = Timeout(30 * DAY)
+    refresh_grace: Annotated[
+        Duration, about("so long a refresh token that is used twice only fails; then it ends what came of it", "0s")
+    ] = Duration(0)
+    personal_idle: Annotated[Timeout, about("a personal token ends so long after its last use", "365d")] = Timeout(
+        365 * DAY
+    )
+
+
+class RegistrationSettings(Section, frozen=True):
+    """Who may make an account of their own."""
+
+    mode: Annotated[
+        Literal["enabled", "disabled", "admin_only"], about("anybody, nobody, or administrators for others", "enabled")
+    ] = "enabled"
+    role: Annotated[str, about("role of those who register", "member")] = "member"
+
+
+class CikitSettings(Section, frozen=True):
+    """How closely the CIKit surface follows CIKit."""
+
+    single_session: Annotated[bool, about("a log-in by code ends the tokens of earlier ones", "false")] = False
+    qr: Annotated[Literal["data", "base64"], about("QR codes: a data URL, or its base64 part alone", "data")] = "data"
+    strict: Annotated[bool, about("failures that CIKit answers with 400 or 401 get their own status", "false")] = False
+
+
+class DeisSettings(Section, frozen=True):
+    """How closely the Deis surface follows Deis."""
+
+    api_version: Annotated[
+        Literal["1.1", "1.5", "none"], about("what the version headers say; none: there are none", "1.1")
+    ] = "1.1"
+    page_size: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)], about("entries of a page that does not say how many", "100")
+    ] = 100
 
 
 class PasswordSettings(Section, frozen=True):
@@ -274,7 +343,7 @@ class OwnerSettings(Section, frozen=True):
     )
     totp_secret: Annotated[
         Secret | None,
-        about("base32 text of the second factor (no effect yet)", "{env: OSTIARY_OWNER_TOTP}", restart=True),
+        about("base32 text of the secret of its codes", "{env: OSTIARY_OWNER_TOTP}", restart=True),
     ] = None
 
 
@@ -384,9 +453,14 @@ class Settings(Section, frozen=True):
     session: Annotated[SessionSettings, about("log-ins of people")] = SessionSettings()
     login: Annotated[LoginSettings, about("protection of log-ins")] = LoginSettings()
     passwords: Annotated[PasswordSettings, about("what passwords must be")] = PasswordSettings()
+    totp: Annotated[TotpSettings, about("log-ins by code")] = TotpSettings()
+    tokens: Annotated[TokenSettings, about("tokens of people")] = TokenSettings()
+    registration: Annotated[RegistrationSettings, about("who may make an account")] = RegistrationSettings()
     bootstrap: Annotated[BootstrapSettings, about("the first account", restart=True)] = BootstrapSettings()
     oauth: Annotated[OauthSettings, about("the OAuth 2.0 server")] = OauthSettings()
     dialects: Annotated[DialectSettings, about("the outside surfaces")] = DialectSettings()
+    cikit: Annotated[CikitSettings, about("the CIKit surface")] = CikitSettings()
+    deis: Annotated[DeisSettings, about("the Deis surface")] = DeisSettings()
     plugins: Annotated[PluginSettings, about("plug-ins beside the bundled ones")] = PluginSettings()
 
 

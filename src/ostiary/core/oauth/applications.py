@@ -10,6 +10,7 @@ from msgspec import Struct
 from ostiary.core.digest import equal
 from ostiary.core.limit import Limit
 from ostiary.core.oauth.scopes import MAX_SECONDS, MOST_TEXT, check_texts, field_refusal, split_scopes, text_ok
+from ostiary.core.people import PeopleRules
 from ostiary.core.refusal import Forbidden, Invalid, Refusal, Unauthenticated
 
 SECOND = 1_000_000
@@ -46,7 +47,6 @@ class Rules(Struct, frozen=True):
     """Further grant types, and the plug-in of each."""
     default_limit: Limit | None = None
     """Of each client application without its own."""
-    min_password: int = 8
     authenticator: str = "ostiary"
     """Who checks names and passwords of the password grant: Ostiary, or a plug-in."""
     code_lifetime: int = 60
@@ -61,6 +61,7 @@ class Rules(Struct, frozen=True):
     """Of the keys that sign tokens."""
     reveal_secrets: bool = False
     """New client secrets are kept, encrypted, and shown to operators who may see them."""
+    people: PeopleRules = PeopleRules()
 
 
 class Application(Struct, frozen=True):

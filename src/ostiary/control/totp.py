@@ -1,0 +1,67 @@
+"""Codes of authenticator applications: TOTP (RFC 6238) with SHA-1, six digits and steps of 30 s, and its enrolment."""
+
+import io
+import re
+from base64 import b32encode, b64encode
+from collections.abc import Callable
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from ostiary.core.digest import equal
+from ostiary.core.snapshot import SECOND
+
+STEP = 30
+_CODE = re.compile(r"[0-9]{6}", re.ASCII)
+SECRET_BYTES = 20
+"""160 bits, as RFC 4226 section 4 recommends."""
+
+
+class Enrolment(Struct, frozen=True):
+    """A TOTP secret on its way to its owner's authenticator application: shown to people, never kept."""
+
+    secret: str
+    """Base32 without padding."""
+    uri: str
+    png: str
+    """The QR code of the URI as a data URL."""
+    svg: str
+    text: str
+    """For a terminal."""
+
+
+def new_secret(entropy: Callable[[int], bytes]) -> str:
+    """A fresh secret: 32 base32 characters."""
+    return b32encode(entropy(SECRET_BYTES)).decode()
+
+
+def step_at(now: int) -> int:
+    """The step of a moment in Unix microseconds."""
+    return now // (STEP * SECOND)
+
+
+def step_of(secret: str, code: str, now: int, window: int) -> int | None:
+    """The step whose code this is, of those up to `window` steps away; each is compared in constant time."""
+    from pyotp import HOTP  # here, because most starts of control never need it
+
+    if _CODE.fullmatch(code) is None:
+        return None
+    otp, present = HOTP(secret), step_at(now)
+    steps = range(max(0, present - window), present + window + 1)
+    return next((step for step in [each for each in steps if equal(otp.at(each), code)]), None)
+
+
+def enrolment(secret: str, name: str, issuer: str) -> Enrolment:
+    """Everything that hands a secret over."""
+    import segno  # here, for the same reason
+
+    text = f"{quote(issuer, safe='')}:{quote(name, safe='')}"
+    uri = f"otpauth://totp/{text}?secret={secret}&issuer={quote(issuer, safe='')}&algorithm=SHA1&digits=6&period=30"
+    code = segno.make(uri, error="m", micro=False)
+    png, terminal = io.BytesIO(), io.StringIO()
+    code.save(png, kind="png", scale=5)
+    code.terminal(terminal, compact=True)
+    return Enrolment(
+        secret, uri, f"data:image/png;base64,{b64encode(png.getvalue()).decode()}", code.svg_inline(scale=5),
+        terminal.getvalue(),
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""What failed log-ins cost: a growing wait for an account, and a bar for an address that fails all over."""
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
+
+from msgspec import Struct
+
+from ostiary.core.snapshot import SECOND
+
+FAILURES = 5
+"""Wrong passwords in a row before the first wait."""
+FIRST_WAIT = 30 * SECOND
+LONGEST_WAIT = 3600 * SECOND
+FORGOTTEN = 86_400 * SECOND
+"""After so long without a failure a penalty is gone."""
+ADDRESS_FAILURES = 100
+"""Failures of one address, whatever the name, that bar it."""
+ADDRESS_WINDOW = 600 * SECOND
+"""In which those of an address are counted."""
+
+
+class Penalty(Struct, frozen=True):
+    """What failed log-ins of one account led to. `until`: no attempt is looked at before; `last`: of the failures."""
+
+    failures: int = 0
+    until: int = 0
+    last: int = 0
+
+
+def wait(penalty: Penalty, now: int) -> int:
+    """Microseconds until an attempt is looked at again; 0: it is now."""
+    return max(0, penalty.until - now)
+
+
+def fail(penalty: Penalty, now: int, allowed: int = FAILURES) -> Penalty:
+    """One more failure at `now`. The `allowed`-th in a row starts a wait, which doubles with each further one."""
+    failures = 1 if now - penalty.last >= FORGOTTEN else penalty.failures + 1
+    if failures < allowed:
+        return Penalty(failures, 0, now)
+    doublings = min(failures - allowed, 16)
+    return Penalty(failures, now + min(FIRST_WAIT << doublings, LONGEST_WAIT), now)
+
+
+def recent(failures: Sequence[int], now: int) -> list[int]:
+    """Those moments of failure, ascending, that still count against an address."""
+    return [moment for moment in failures if moment + ADDRESS_WINDOW > now]
+
+
+def barred(failures: Sequence[int], now: int, allowed: int = ADDRESS_FAILURES) -> int:
+    """Microseconds until fewer than `allowed` of an address's failures (ascending) are recent; 0: it is so now."""
+    counted = recent(failures, now)
+    return 0 if len(counted) < allowed else counted[-allowed] + ADDRESS_WINDOW - now
+
+
+def neighbourhood(address: str) -> str:
+    """What counts as one address: an IPv4 address, the /64 of an IPv6 one; other text as it is."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"

@@ -1,0 +1,79 @@
+"""What the operations work with, put together: the concrete store, keys and counters behind the ports of Control."""
+
+from collections.abc import Callable
+
+from ostiary.control.authority import Authority
+from ostiary.control.control import Control, Workers
+from ostiary.control.csrf import Csrf
+from ostiary.control.keys import Keys
+from ostiary.control.login import Login
+from ostiary.control.passwords import Passwords
+from ostiary.control.penalties import Penalties
+from ostiary.control.reload import Reloader
+from ostiary.control.vault import TOTP, Vault
+from ostiary.core.oauth import Rules
+from ostiary.core.people import PeopleRules
+from ostiary.store.ports import Keeping
+from ostiary.store.store import Store
+
+
+class Wiring:
+    """One control's. `key` (32 bytes) is the state directory's; clocks are in microseconds, `ticks` never goes back."""
+
+    def __init__(
+        self, store: Store, keeping: Keeping, key: bytes, entropy: Callable[[int], bytes], clock: Callable[[], int],
+        ticks: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._keeping = keeping
+        self._key = key
+        self._entropy = entropy
+        self._clock = clock
+        self.authority = Authority(store.tokens, self.rules, clock, ticks)
+        self.passwords = Passwords(entropy)
+        self.control: Control
+
+    def connect(self, workers: Workers, configuration: Reloader) -> Control:
+        """Control with its workers and its configuration, which know each other already."""
+        store, key, clock, entropy = self._store, self._key, self._clock, self._entropy
+        penalties, totp_vault = Penalties(self.people, clock), Vault(key, entropy, TOTP)
+        self.control = Control(
+            scopes=store.scopes,
+            applications=store.applications,
+            tokens=store.tokens,
+            revisions=store.revisions,
+            users=store.users,
+            roles=store.roles,
+            credentials=store.credentials,
+            settings=store.settings,
+            consents=store.consents,
+            audit=store.audit,
+            changes=store.changes,
+            mode=store.mode,
+            keeping=self._keeping,
+            workers=workers,
+            configuration=configuration,
+            authority=self.authority,
+            login=Login(store.users, self.passwords, penalties, totp_vault, self.people, clock),
+            penalties=penalties,
+            passwords=self.passwords,
+            vault=Vault(key, entropy),
+            totp_vault=totp_vault,
+            keys=Keys(store.keys, key, clock, entropy, self.alg),
+            csrf=Csrf(key),
+            clock=clock,
+            entropy=entropy,
+        )
+        return self.control
+
+    def rules(self) -> Rules:
+        """As the settings have them now."""
+        return self.control.rules
+
+    def people(self) -> PeopleRules:
+        """The part that is about people."""
+        return self.control.rules.people
+
+    def alg(self, purpose: str) -> str:
+        """What the keys of a purpose sign with."""
+        return self.control.rules.signing_alg if purpose == "oauth" else "EdDSA"
