@@ -175,6 +175,25 @@ async def test_a_refresh_ends_the_token_before_soon_and_its_answer_does_not_wait
         assert set(await volley.fire([bearer("/closed", refreshed.json["access_token"])], 200)) == {PASSED}
 
 
+async def test_a_scope_that_an_application_loses_is_lost_with_the_next_refresh(configured: Path) -> None:
+    async with house(configured) as (node, volley):
+        for name in ("more", "other"):
+            scope = {"scope": name, "description": name, "cc_expires_in": 900, "pass_expires_in": 900}
+            [made] = await each(node.admin, [request("POST", "/oauth20/scopes", scope)])
+            assert made.status == 200
+        one = await held(node, scope="basic more")
+        assert set(await volley.fire([bearer("/closed", one.access)], 200)) == {PASSED}
+        assert (await one.change(scope="more")).status == 200
+        assert set(await volley.fire([bearer("/closed", one.access)], 200)) == {PASSED}
+        refreshed = await one.ask(one.racing.refresh(one.refresh, TOKENS))
+        assert (refreshed.status, refreshed.json["scope"]) == (200, "more")
+        asked = bearer("/closed", refreshed.json["access_token"])
+        assert set(await volley.fire([asked], 200)) == {(403, b'{"error":"access token scope not valid"}')}
+        assert (await one.change(scope="other")).status == 200
+        refused = await one.ask(one.racing.refresh(refreshed.json["refresh_token"], TOKENS))
+        assert (refused.status, refused.json) == (400, {"status": "scope not valid"})
+
+
 async def streams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A backend that opens a tunnel where it is asked to, else a stream of chunks that never ends."""
     head = await reader.readuntil(b"\r\n\r\n")

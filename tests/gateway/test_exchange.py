@@ -220,6 +220,22 @@ async def test_without_a_lease_control_is_asked_when_it_lends_one_again() -> Non
         assert len(on.control.asked) == 2
 
 
+async def test_a_remembered_token_passes_up_to_the_moment_it_expires() -> None:
+    expires = time.time_ns() // 1000 + 300_000
+    async with stage(route(USER), tokens={"t": Admission("app", "ann", ("basic",), expires)}) as on:
+        passed = refused = 0
+        async with asyncio.timeout(5):
+            while not refused:
+                before = time.time_ns() // 1000
+                answer = await on.wire.ask(get("/a", "t"))
+                after = time.time_ns() // 1000
+                refused += answer.status == 401
+                passed += answer.status == 200
+                assert before <= expires if answer.status == 200 else after >= expires
+        assert passed > 0
+        assert len(on.control.asked) == 1
+
+
 async def test_without_lease_and_control_protected_routes_answer_503_and_public_ones_go_on() -> None:
     async with stage(route(USER), route(Policy(), "GET /public")) as on:
         await on.ask(get("/a", "user"), 200)
