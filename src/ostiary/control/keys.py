@@ -40,7 +40,7 @@ FRESH = 60 * SECOND
 """How long this process trusts what it has read: so soon it hears of another node's rotation."""
 NODE = Principal("node", "ostiary")
 
-Purpose = Literal["oauth"]
+Purpose = Literal["oauth", "session"]
 
 
 class RotateKeys(Struct, frozen=True):
@@ -201,7 +201,7 @@ async def rotate(control: Control, call: Call, params: RotateKeys) -> KeyState:
     return state(await control.keys.rotate(params.purpose, call.done(control.clock())))
 
 
-@operation("keys.list", reads=True, permission="keys:manage")
+@operation("keys.list", reads=True)
 async def list_(control: Control, call: Call, params: ListKeys) -> list[KeyState]:
     """List the signing keys, the one that signs first."""
     return [state(key) for key in await control.keys.published(params.purpose)]

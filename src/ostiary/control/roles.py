@@ -50,13 +50,13 @@ def _unknown() -> NotFound:
     return NotFound("role.unknown", "There is no such role")
 
 
-@operation("roles.list", reads=True, permission="users:read")
+@operation("roles.list", reads=True)
 async def list_(control: Control, call: Call, params: ListRoles) -> list[Role]:
     """List the roles: the built-in ones, each of which holds what stands above it, then the others by name."""
     return [*(Role(name, ROLES[name], built_in=True) for name in ROLES), *await control.roles.page()]
 
 
-@operation("roles.get", reads=True, permission="users:read")
+@operation("roles.get", reads=True)
 async def get(control: Control, call: Call, params: OneRole) -> Role:
     """Show a role."""
     found = await control.roles.get(params.role) if role_name_ok(params.role) else None

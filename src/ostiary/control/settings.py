@@ -35,7 +35,7 @@ class Effective(Struct, frozen=True):
     """`store` or `file`."""
 
 
-@operation("settings.get", reads=True, permission="settings:manage")
+@operation("settings.get", reads=True)
 async def get(control: Control, call: Call, params: GetSettings) -> list[Effective]:
     """Show settings that can be changed at run time."""
     _check(params.names)

@@ -14,7 +14,7 @@ MANAGER = VIEWER | {
 ADMIN = MANAGER | {
     "users:read", "users:manage", "users:promote", "roles:manage", "tokens:issue", "tokens:manage",
     "applications:secrets", "settings:manage", "penalties:manage", "apps:manage", "audit:read", "logs:read",
-    "logs:export", "security:manage", "services:manage", "cluster:manage", "keys:manage", "store:read", "store:manage",
+    "logs:export", "security:manage", "services:manage", "cluster:manage", "keys:manage", "store:manage",
     "node:stop",
 }  # fmt: skip
 OWNER = ADMIN | {"users:secrets", "users:own"}
@@ -45,8 +45,10 @@ class Principal(Struct, frozen=True):
     """Of a kept credential, which can be ended by it."""
 
     def may(self, permission: str) -> bool:
-        """Whether `permission` (empty: none is asked) is held."""
-        return not permission or permission in self.permissions
+        """Whether `permission` (empty: none is asked) is held; who manages a subject may read it."""
+        subject, _, verb = permission.partition(":")
+        managed = verb == "read" and f"{subject}:manage" in self.permissions
+        return not permission or permission in self.permissions or managed
 
 
 NOBODY = Principal("nobody", "")
