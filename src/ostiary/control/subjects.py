@@ -15,6 +15,7 @@ from ostiary.control import (
     routes,
     scopes,
     settings,
+    store,
     tokens,
     users,
 )
@@ -22,7 +23,7 @@ from ostiary.control.registry import Registry
 
 SUBJECTS = (
     applications, audit, caches, codes, config, credentials, keys, login, penalties, revisions, roles, routes, scopes,
-    settings, tokens, users,
+    settings, store, tokens, users,
 )  # fmt: skip
 
 
