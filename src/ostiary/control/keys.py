@@ -7,8 +7,8 @@ database alone gives nothing away. The JOSE library is imported when it is neede
 import asyncio
 import copy
 import hmac
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -20,14 +20,15 @@ from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import operation
 from ostiary.core import jws
+from ostiary.core.people import OwnKey
 from ostiary.core.permission import Principal
-from ostiary.core.refusal import Unavailable
+from ostiary.core.refusal import Conflict, Unavailable
 from ostiary.core.snapshot import SECOND
 from ostiary.store import ports
 from ostiary.store.ports import Record, SigningKey
 
 if TYPE_CHECKING:
-    from joserfc.jwk import ECKey, OKPKey, RSAKey
+    from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
     from joserfc.jws import JWSRegistry
 
     AnyKey = ECKey | OKPKey | RSAKey
@@ -79,21 +80,24 @@ class Keys:
         clock: Callable[[], int],
         entropy: Callable[[int], bytes],
         alg: Callable[[str], str],
+        configured: Callable[[str], Sequence[OwnKey]] = lambda purpose: (),
     ) -> None:
         self._store = kept
         self._cipher = AESGCM(hmac.digest(key, PURPOSE, "sha256"))
         self._clock = clock
         self._entropy = entropy
         self._alg = alg
+        self._configured = configured
         self._read: dict[str, tuple[int, list[SigningKey]]] = {}
 
     async def sign(self, purpose: str, typ: str, claims: Mapping[str, object]) -> str:
         """A compact JWS of the claims, by the key of that purpose. Refuses Unavailable `keys.sealed`."""
         from joserfc.jws import serialize_compact
 
-        key = (await self.published(purpose))[0]
+        own = self._configured(purpose)
+        key = own[0] if own else (await self.published(purpose))[0]
         header = {"alg": key.alg, "kid": key.kid, "typ": typ}
-        private = _key(self._open(key))
+        private = _own(key) if isinstance(key, OwnKey) else _key(self._open(key))
         return serialize_compact(header, msgspec.json.encode(claims), private, registry=_registry(key.alg))
 
     async def verify(self, purpose: str, typ: str, token: str) -> dict[str, Any]:
@@ -106,7 +110,8 @@ class Keys:
         if key is None or header.alg != key.alg or header.typ != typ:
             raise jws.refused()
         try:
-            found = deserialize_compact(token, _key(key.public), registry=_registry(key.alg))
+            public = _own(key) if isinstance(key, OwnKey) else _key(key.public)
+            found = deserialize_compact(token, public, registry=_registry(key.alg))
             claims = msgspec.json.decode(found.payload, type=dict[str, Any])
         except (JoseError, ValueError):
             raise jws.refused() from None
@@ -125,7 +130,12 @@ class Keys:
         return keys
 
     async def rotate(self, purpose: str, record: Record) -> SigningKey:
-        """Have a new key sign; which one does (another's, where two rotate at once)."""
+        """Have a new key sign; which one does (another's, where two rotate at once).
+
+        Refuses Conflict `keys.configured` where the configuration brings the keys.
+        """
+        if self._configured(purpose):
+            raise Conflict("keys.configured", "The configuration names these keys: put a new one first, and reload")
         await self._put(purpose, record, rotate=True)
         return (await self._load(purpose))[0]
 
@@ -145,7 +155,10 @@ class Keys:
             message = "The signing key was sealed with the key of another state directory; rotate it: keys.rotate"
             raise Unavailable("keys.sealed", message) from None
 
-    async def _named(self, purpose: str, kid: str) -> SigningKey | None:
+    async def _named(self, purpose: str, kid: str) -> SigningKey | OwnKey | None:
+        own = self._configured(purpose)
+        if own:
+            return next((each for each in own if each.kid == kid), None)
         keys = await self._kept(purpose)
         if all(each.kid != kid for each in keys):
             keys = await self._load(purpose)
@@ -168,6 +181,16 @@ def _make(alg: str) -> "AnyKey":
     if alg == "ES256":
         return ECKey.generate_key("P-256")
     return OKPKey.generate_key("Ed25519") if alg == "EdDSA" else RSAKey.generate_key(2048)
+
+
+@lru_cache(16)
+def _own(key: OwnKey) -> "AnyKey | OctKey":
+    """A key out of the configuration."""
+    from joserfc.jwk import ECKey, OctKey, OKPKey
+
+    if key.alg == "HS256":
+        return OctKey.import_key(key.secret)
+    return (OKPKey if key.alg == "EdDSA" else ECKey).import_key(key.secret)
 
 
 def _key(text: str) -> "AnyKey":

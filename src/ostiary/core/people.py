@@ -17,11 +17,27 @@ MOST_EMAIL = 254
 MOST_PASSWORD = 1024
 
 
+class OwnKey(Struct, frozen=True):
+    """A key for session tokens out of the configuration."""
+
+    kid: str
+    alg: str
+    """`EdDSA`, `ES256` or `HS256`."""
+    secret: str
+    """PEM of a private key, or the text of a shared one."""
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"OwnKey({self.kid!r}, {self.alg!r})"
+
+
 class PeopleRules(Struct, frozen=True):
     """What the settings say on people. Times in microseconds."""
 
     min_password: int = 8
     session_ttl: int = 1800 * SECOND
+    session_keys: tuple[OwnKey, ...] = ()
+    """The first signs, all verify; none: a key of Ostiary's own."""
     session_max_age: int = 12 * 3600 * SECOND
     """Refreshing a session token ends so long after the log-in."""
     access_lifetime: int = 2 * 3600 * SECOND

@@ -1,6 +1,6 @@
 """What the operations work with, put together: the concrete store, keys and counters behind the ports of Control."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ostiary.control.authority import Authority
 from ostiary.control.control import Control, Workers
@@ -9,10 +9,11 @@ from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.passwords import Passwords
 from ostiary.control.penalties import Penalties
+from ostiary.control.principals import SESSION_KEYS
 from ostiary.control.reload import Reloader
 from ostiary.control.vault import TOTP, Vault
 from ostiary.core.oauth import Rules
-from ostiary.core.people import PeopleRules
+from ostiary.core.people import OwnKey, PeopleRules
 from ostiary.store.ports import Keeping
 from ostiary.store.store import Store
 
@@ -59,7 +60,7 @@ class Wiring:
             passwords=self.passwords,
             vault=Vault(key, entropy),
             totp_vault=totp_vault,
-            keys=Keys(store.keys, key, clock, entropy, self.alg),
+            keys=Keys(store.keys, key, clock, entropy, self.alg, self.configured),
             csrf=Csrf(key),
             clock=clock,
             entropy=entropy,
@@ -73,6 +74,10 @@ class Wiring:
     def people(self) -> PeopleRules:
         """The part that is about people."""
         return self.control.rules.people
+
+    def configured(self, purpose: str) -> Sequence[OwnKey]:
+        """The keys of a purpose that the configuration brings."""
+        return self.control.rules.people.session_keys if purpose == SESSION_KEYS else ()
 
     def alg(self, purpose: str) -> str:
         """What the keys of a purpose sign with."""

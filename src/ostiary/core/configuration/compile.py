@@ -27,11 +27,12 @@ from ostiary.core.configuration.settings import (
 )
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules, scope_name_ok
-from ostiary.core.people import PeopleRules, check_password, email_ok, totp_secret_ok, user_name_ok
+from ostiary.core.people import OwnKey, PeopleRules, check_password, email_ok, totp_secret_ok, user_name_ok
 from ostiary.core.refusal import Invalid, Mistake
 from ostiary.core.routing.conflict import conflicts
 from ostiary.core.routing.table import Table
 from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template, written
+from ostiary.core.signing import key_fault
 from ostiary.core.snapshot import (
     SECOND,
     Fixed,
@@ -188,6 +189,19 @@ class Compiler:
                 where: Where = ("dialects", "apifest", "default_grant_types", index)
                 self._fault(where, f"no grant type is named {grant[:64]}{_near(grant, tuple(grants))}")
         self._owner()
+        self._session_keys()
+
+    def _session_keys(self) -> None:
+        """Keys of session tokens: each name once, each secret of its algorithm."""
+        named: set[str] = set()
+        for index, key in enumerate(self._settings.session.keys):
+            where: Where = ("session", "keys", index)
+            if key.kid in named:
+                self._fault((*where, "kid"), f"another key is named {key.kid}")
+            named.add(key.kid)
+            wrong = key_fault(key.alg, key.secret.reveal())
+            if wrong:
+                self._fault((*where, "secret"), wrong)
 
     def _owner(self) -> None:
         owner, where = self._settings.bootstrap.owner, ("bootstrap", "owner")
@@ -531,6 +545,7 @@ def people_rules(settings: Settings) -> PeopleRules:
     return PeopleRules(
         min_password=settings.passwords.min_length,
         session_ttl=min(session.ttl, 24 * HOUR),
+        session_keys=tuple(OwnKey(each.kid, each.alg, each.secret.reveal()) for each in session.keys),
         session_max_age=session.max_age,
         access_lifetime=tokens.access_lifetime,
         refresh_lifetime=tokens.refresh_lifetime,
