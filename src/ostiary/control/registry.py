@@ -47,11 +47,19 @@ class Operation(Struct, frozen=True):
     """The parameter that names what is acted upon, for the audit; empty: none."""
     own: str
     """The parameter that names a user: who is signed in as that very user needs no permission. Empty: none."""
+    also: tuple[str, ...]
+    """Other permissions, each of which does as well."""
     run: Callable[[Control, Call, Any], Awaitable[Any]]
 
 
 def operation(
-    name: str, *, reads: bool = False, permission: str | None = None, target: str = "", own: str = ""
+    name: str,
+    *,
+    reads: bool = False,
+    permission: str | None = None,
+    target: str = "",
+    own: str = "",
+    also: tuple[str, ...] = (),
 ) -> Callable[[Run[P, R]], Operation]:
     """Declare a function `(control, call, params: P) -> R` as the operation `name`.
 
@@ -63,7 +71,7 @@ def operation(
     def declare(run: Run[P, R]) -> Operation:
         hints = get_type_hints(run)
         summary = (run.__doc__ or name).strip().partition("\n")[0]
-        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, own, run)
+        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, own, also, run)
 
     return declare
 
@@ -145,7 +153,7 @@ def allow(declared: Operation, call: Call, params: Struct | None = None) -> None
 
     Before there are parameters, what users may do to themselves passes for whoever is signed in.
     """
-    if call.principal.may(declared.permission):
+    if any(call.principal.may(each) for each in (declared.permission, *declared.also)):
         return
     oneself = params is None or (declared.own and getattr(params, declared.own) in ("", call.principal.name))
     if declared.own and call.principal.kind == USER and oneself:

@@ -50,13 +50,13 @@ def _unknown() -> NotFound:
     return NotFound("role.unknown", "There is no such role")
 
 
-@operation("roles.list", reads=True)
+@operation("roles.list", reads=True, also=("users:manage",))
 async def list_(control: Control, call: Call, params: ListRoles) -> list[Role]:
     """List the roles: the built-in ones, each of which holds what stands above it, then the others by name."""
     return [*(Role(name, ROLES[name], built_in=True) for name in ROLES), *await control.roles.page()]
 
 
-@operation("roles.get", reads=True)
+@operation("roles.get", reads=True, also=("users:manage",))
 async def get(control: Control, call: Call, params: OneRole) -> Role:
     """Show a role."""
     found = await control.roles.get(params.role) if role_name_ok(params.role) else None

@@ -14,7 +14,7 @@ from ostiary.control.control import Control
 from ostiary.control.registry import operation
 from ostiary.control.totp import Enrolment
 from ostiary.core.oauth import text_ok
-from ostiary.core.people import Role, User, check_password, email_ok, user_name_ok
+from ostiary.core.people import Role, User, check_password, email_ok, role_name_ok, user_name_ok
 from ostiary.core.permission import ADMINISTRATORS, OWNER_ROLE, USER, may_give
 from ostiary.core.refusal import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from ostiary.link.messages import Change
@@ -79,6 +79,7 @@ class CreateUser(Struct, frozen=True):
     active: Annotated[bool, Meta(description="whether it may come in")] = True
     ui_access: Annotated[bool, Meta(description="whether it may use the console")] = False
     totp: Annotated[bool, Meta(description="make a TOTP secret and show it, once")] = False
+    make_role: Annotated[bool, Meta(description="make the role, without permissions, if there is none")] = False
 
 
 class UpdateUser(Struct, frozen=True):
@@ -201,7 +202,7 @@ async def get(control: Control, call: Call, params: FindUser) -> User:
     return found
 
 
-@operation("users.status", reads=True)
+@operation("users.status", reads=True, also=("auth:manage",))
 async def status(control: Control, call: Call, params: OneUser) -> Status:
     """Say whether a user may come in, and whether earlier credentials are refused."""
     found = await named(control, call, params.user)
@@ -212,7 +213,7 @@ async def status(control: Control, call: Call, params: OneUser) -> Status:
 async def register(control: Control, call: Call, params: RegisterUser) -> User:
     """Make an account of one's own; on an empty system the first one is the owner's."""
     control.penalties.admit_registration(call.address)
-    await _check_switch(control, call)
+    await check_switch(control, call)
     _check(control, params.name, params.email, params.password)
     _check_texts(params.first_name, params.last_name)
     kept = await control.passwords.make(params.password)
@@ -228,8 +229,8 @@ async def mode(control: Control) -> str:
     return (await control.settings.all()).get("registration.mode", control.rules.people.registration_mode)
 
 
-async def _check_switch(control: Control, call: Call) -> None:
-    """Refuse Forbidden `registration.disabled`, `registration.administrators`."""
+async def check_switch(control: Control, call: Call) -> None:
+    """Refuse Forbidden `registration.disabled`, `registration.administrators` where who asks may not register."""
     switch = await mode(control)
     if switch == "admin_only" and call.principal.may("users:manage"):
         return
@@ -271,12 +272,13 @@ async def create(control: Control, call: Call, params: CreateUser) -> Created:
     _check_kept(params.groups, params.attributes)
     if params.role == OWNER_ROLE:
         raise Conflict("owner.exists", "The system cannot have multiple owners")
-    await check_role(control, call, params.role)
+    if not (params.make_role and role_name_ok(params.role) and await control.roles.get(params.role) is None):
+        await check_role(control, call, params.role)
     kept = "" if params.password is None else await control.passwords.make(params.password)
     now = control.clock()
     new = NewUser(
         params.name, params.role, now, params.email, kept, active=params.active, groups=tuple(params.groups),
-        attributes=params.attributes, ui_access=params.ui_access,
+        attributes=params.attributes, ui_access=params.ui_access, make_role=params.make_role,
     )  # fmt: skip
     user = await control.users.create(new, call.done(now))
     return Created(user, await _enrol(control, call, user, again=True) if params.totp else None)
@@ -324,11 +326,13 @@ async def set_password(control: Control, call: Call, params: SetPassword) -> Don
 
 
 async def _prove(control: Control, call: Call, user: User, password: str) -> None:
-    """Refuse Unauthenticated `password.current`, Limited `login.throttled`."""
+    """Refuse Invalid `password.current`, Limited `login.throttled`."""
     try:
         await control.login.by_password(user.name, password, call.address)
     except Unauthenticated:
         raise Invalid("password.current", "The current password does not match") from None
+    except Forbidden:
+        return  # the password is right, though it does not let its user in
 
 
 @operation("users.set_role", target="user")
@@ -354,13 +358,13 @@ async def transfer_ownership(control: Control, call: Call, params: Transfer) -> 
     return (await control.users.transfer(call.principal.number, heir.number, record)).value
 
 
-@operation("users.disable", target="user")
+@operation("users.disable", target="user", also=("auth:manage",))
 async def disable(control: Control, call: Call, params: OneUser) -> Status:
     """Keep a user out, and refuse all that was issued to them."""
     return await _switched(control, call, params.user, active=False)
 
 
-@operation("users.enable", target="user")
+@operation("users.enable", target="user", also=("auth:manage",))
 async def enable(control: Control, call: Call, params: OneUser) -> Status:
     """Let a disabled user in again; what was issued before stays refused."""
     return await _switched(control, call, params.user, active=True)

@@ -54,6 +54,8 @@ class NewUser(Struct, frozen=True):
     ui_access: bool = False
     first_name: str = ""
     last_name: str = ""
+    make_role: bool = False
+    """Whether a role that does not exist is made, without permissions."""
 
 
 class UserChange(Struct, frozen=True):

@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.core.people import Role
 from ostiary.core.permission import ROLES
 from ostiary.core.refusal import Conflict, NotFound
-from ostiary.store.changes import log
+from ostiary.store.changes import append, keep, log
 from ostiary.store.ports import Changed, Record
 from ostiary.store.sql import Line, Row, Sql
 
@@ -59,6 +59,14 @@ def _existing(sql: Sql, name: str) -> Role:
     return found
 
 
+def make_role(sql: Sql, role: Role, at: int) -> int:
+    """Keep a custom role; the number of the change. Refuses Conflict `role.exists`."""
+    values = {"name": role.name, "description": role.description, "permissions": _kept(role.permissions)}
+    if role.name in ROLES or not sql.change(_CREATE, **values):
+        raise Conflict("role.exists", "The role exists already")
+    return append(sql, at, "role.created", role.name)
+
+
 class SqlRoles:
     """Roles in SQL."""
 
@@ -74,10 +82,8 @@ class SqlRoles:
 
     async def create(self, role: Role, record: Record) -> int:
         def unit(sql: Sql) -> int:
-            values = {"name": role.name, "description": role.description, "permissions": _kept(role.permissions)}
-            if role.name in ROLES or not sql.change(_CREATE, **values):
-                raise Conflict("role.exists", "The role exists already")
-            return log(sql, "role.created", role.name, record)
+            keep(sql, [record])
+            return make_role(sql, role, record.at)
 
         return await self._writer.each(unit)
 

@@ -6,14 +6,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from ostiary.core.people import User
+from ostiary.core.people import Role, User
 from ostiary.core.permission import OWNER_ROLE
 from ostiary.core.refusal import Conflict, NotFound
 from ostiary.store.changes import keep, log
 from ostiary.store.consents import end_logins, forget_user
 from ostiary.store.people import Account, NewUser, Page, UserChange, UserFilter
 from ostiary.store.ports import Changed, Record
-from ostiary.store.roles import held_role, role_named
+from ostiary.store.roles import held_role, make_role, role_named
 from ostiary.store.sql import Line, Row, Sql
 
 COLUMNS = """
@@ -125,6 +125,8 @@ def _create(sql: Sql, user: NewUser, record: Record, first: str) -> User:
     role = OWNER_ROLE if first == "owner" and alone else user.role
     if role == OWNER_ROLE and sql.row("SELECT 1 FROM users WHERE role = 'owner'") is not None:
         raise Conflict("owner.exists", "The system cannot have multiple owners")
+    if user.make_role and role_named(sql, role) is None:
+        make_role(sql, Role(role), record.at)
     _check_role(sql, role)
     _check_free(sql, user.name, user.email)
     _insert(sql, user, role)
