@@ -12,6 +12,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import cast
 
+from bench import issuers
 from bench.machine import cores, shape
 from bench.peers import versions
 from bench.process import Failed, on_core
@@ -55,7 +56,7 @@ def measured(name: str, stage: Stage) -> Outcome:
 
 def about() -> dict[str, str]:
     """When, what and where."""
-    peers = ", ".join(f"{name} {text}" for name, text in versions().items())
+    peers = ", ".join(f"{name} {text}" for name, text in {**versions(), **issuers.versions()}.items())
     return {"date": today(), "Ostiary": metadata.version("ostiary"), "beside it": peers, "machine": shape()}
 
 

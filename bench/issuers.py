@@ -6,6 +6,7 @@ client that shows its secret, opaque tokens, and an answer that waits until the 
 """
 
 import http.client
+import re
 import shutil
 import subprocess
 import sys
@@ -174,7 +175,11 @@ DJANGO = Kind(
 )
 
 
-def version(kind: Kind) -> str:
-    """The version that is compared."""
-    found = (line for line in (TEMPLATES / kind.template / kind.pins).read_text().splitlines() if kind.name in line)
-    return next(found, "")
+def versions() -> dict[str, str]:
+    """The versions that are compared."""
+    return {kind.name: _version(kind) for kind in (OIDC_PROVIDER, DJANGO)}
+
+
+def _version(kind: Kind) -> str:
+    found = re.search(rf'{kind.name}["=: ]+([0-9.]+)', (TEMPLATES / kind.template / kind.pins).read_text())
+    return found.group(1) if found else "unknown"

@@ -11,6 +11,8 @@ class Scale(NamedTuple):
     quick: bool
     rounds: int
     """Programs take turns this many times."""
+    long_rounds: int
+    """The same where a turn takes long."""
     seconds: int
     """Of load, a program and round; whole, as wrk counts."""
     turn_seconds: float
@@ -39,6 +41,7 @@ class Scale(NamedTuple):
 FULL = Scale(
     quick=False,
     rounds=5,
+    long_rounds=5,
     seconds=4,
     turn_seconds=4,
     latency_seconds=6,
@@ -56,17 +59,18 @@ FULL = Scale(
 QUICK = Scale(
     quick=True,
     rounds=2,
+    long_rounds=1,
     seconds=1,
     turn_seconds=0.5,
-    latency_seconds=1.0,
-    quiet_seconds=1.5,
-    routes=20_000,
+    latency_seconds=0.7,
+    quiet_seconds=1.0,
+    routes=10_000,
     large_reloads=1,
     reloads=5,
     changing=2_000,
     body=64 * MIB,
-    revokes=30,
-    admissions=4_000,
+    revokes=20,
+    admissions=3_000,
     tokens=20_000,
-    parts=("policy", "plain", "latency", "routes", "bodies"),
+    parts=("policy", "plain", "latency", "routes", "bodies", "oauth", "revocation"),
 )

@@ -58,7 +58,7 @@ def turns(stage: Stage, gateway: Ostiary) -> Costs:
     """All four, taking turns; each round has tokens of its own."""
     count = stage.scale.admissions
     found: Costs = {PUBLIC: [], AGAIN: [], MISS: [], KNOWN: []}
-    for number in range(stage.scale.rounds):
+    for number in range(stage.scale.long_rounds):
         own = [token(each) for each in range(number * count, (number + 1) * count)]
         works = {
             PUBLIC: job(gateway, OPEN, CHEAP * count, []),
@@ -77,7 +77,7 @@ def measure(stage: Stage) -> Outcome:
     with stage.backend("canned") as backend, stage.ostiary("ostiary", routes(backend)) as gateway:
         client, _ = gateway.application()
         gateway.stop()
-        fill(gateway.store, client, stage.scale.admissions * stage.scale.rounds)
+        fill(gateway.store, client, stage.scale.admissions * stage.scale.long_rounds)
         gateway.start()
         return outcome(turns(stage, gateway))
 

@@ -14,15 +14,15 @@ from bench.report import Figure, Outcome
 from bench.stage import Stage, say
 
 KINDS = [OIDC_PROVIDER, DJANGO]
-TOKENS = 200
+TOKENS = 100
 """Introspected in turn."""
 UNUSED_PORT = 9
 
 
-def beside(stage: Stage, stack: ExitStack, absent: dict[str, str]) -> list[Issuer]:
+def beside(stage: Stage, kinds: list[Kind], stack: ExitStack, absent: dict[str, str]) -> list[Issuer]:
     """The peers that are or can be installed, started; why the others are not, by name."""
     found = []
-    for kind in KINDS:
+    for kind in kinds:
         try:
             found.append(stack.enter_context(kind.start(stage)))
         except Absent as reason:
@@ -31,28 +31,31 @@ def beside(stage: Stage, stack: ExitStack, absent: dict[str, str]) -> list[Issue
     return found
 
 
-def works(issuers: list[Issuer]) -> dict[str, Work]:
-    """What each is asked, by the word for it."""
+def works(issuers: list[Issuer], most: float) -> dict[str, Work]:
+    """What each is asked, by the word for it, for at most so many seconds a turn."""
     by_name = {each.running.name: each for each in issuers}
     tokens = {name: each.tokens(TOKENS) for name, each in by_name.items()}
     return {
-        "issue": lambda program, seconds: by_name[program.name].issues(seconds),
-        "introspect": lambda program, seconds: by_name[program.name].introspections(seconds, tokens[program.name]),
+        "issue": lambda program, seconds: by_name[program.name].issues(min(seconds, most)),
+        "introspect": lambda program, seconds: by_name[program.name].introspections(
+            min(seconds, most), tokens[program.name]
+        ),
     }
 
 
 def measure(stage: Stage) -> Outcome:
     """Both kinds of work, all programs taking turns."""
     absent: dict[str, str] = {}
+    kinds = KINDS[:1] if stage.scale.quick else KINDS  # the faster one first
     with stage.ostiary("ostiary", settings(UNUSED_PORT)) as gateway, ExitStack() as stack:
-        issuers = [*ours(gateway), *beside(stage, stack, absent)]
-        compare = partial(contest, stage, [each.running for each in issuers], stage.scale.rounds)
+        issuers = [*ours(gateway), *beside(stage, kinds, stack, absent)]
+        compare = partial(contest, stage, [each.running for each in issuers], stage.scale.long_rounds)
         scores = {}
-        for word, work in works(issuers).items():
+        for word, work in works(issuers, stage.scale.turn_seconds).items():
             say(f"  {word}:")
             scores[word] = compare(work)
     figures = [
-        figure for word, each in scores.items() for kind in KINDS for figure in _figures(word, each, kind, absent)
+        figure for word, each in scores.items() for kind in kinds for figure in _figures(word, each, kind, absent)
     ]
     return Outcome("Tokens a second", figures, COLUMNS, _rows(scores, absent), NOTES)
 

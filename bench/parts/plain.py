@@ -25,7 +25,7 @@ def measure(stage: Stage) -> Outcome:
         stage.ostiary("ostiary", settings(backend)) as ostiary,
         stage.peers([NGINX, HAPROXY, ENVOY], backend) as (peers, absent),
     ):
-        scores = contest(stage, [ostiary.running(), *peers], stage.scale.rounds)
+        scores = contest(stage, [ostiary.running(), *peers], stage.scale.long_rounds)
     figures = [
         Figure(
             f"plain_cpu_vs_{name.lower()}",
