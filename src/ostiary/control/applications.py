@@ -137,6 +137,8 @@ async def create(control: Control, call: Call, params: CreateApplication) -> Cre
     check_application(application, control.rules)
     await _check_scopes(control, application.scopes)
     credentials = _credentials(control, params)
+    if _predefined(params) and await control.applications.get(credentials.client_id) is not None:
+        raise Conflict("application.exists", "The client application is registered already")  # before it costs a hash
     application = replace(application, client_id=credentials.client_id)
     secret = await _kept(control, credentials, predefined=_predefined(params))
     record = call.done(application.registered, application.client_id)

@@ -9,7 +9,7 @@ async def person(control: Control, name: str, password: str, asking: Asking) -> 
     """The user. Refuses what `Login.password` or a plug-in refuses (`plugged.ask`)."""
     if not ours(control):
         return await plugged.ask("authenticators", control.rules.authenticator, name, password, asking)
-    return User((await control.login.password(name, password)).name)
+    return User((await control.login.password(name, password, asking.address)).name)
 
 
 def ours(control: Control) -> bool:

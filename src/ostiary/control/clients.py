@@ -21,28 +21,49 @@ def asked_proof(call: Call, secret: str | None) -> Proof | None:
     return Proof(digest(secret).hex() if secret else "")
 
 
-async def authenticated(control: Control, client_id: str, secret: str) -> Application:
-    """The application that shows its id and secret (empty: it shows none). Refuses `client.invalid`."""
+async def authenticated(control: Control, call: Call, client_id: str, secret: str) -> Application:
+    """The application that shows its id and secret (empty: it shows none).
+
+    Refuses Unauthenticated `client.invalid`, Limited `login.throttled` to an address that has failed too often.
+    """
     client = await control.applications.client(client_id) if hex_ok(client_id) else None
     proof = Proof(digest(secret).hex() if secret else "")
-    try:
-        return authenticate(client, proof).application
-    except Unproven as unproven:
-        if not await control.passwords.verify(unproven.kept, secret):
-            raise _stranger() from None
-        return authenticate(client, replace(proof, verified=unproven.kept)).application
+
+    async def act(verified: str) -> Application:
+        return authenticate(client, replace(proof, verified=verified)).application
+
+    return await _guarded(control, call, secret, act)
 
 
 async def proven(
-    control: Control, request: TokenRequest, secret: str, act: Callable[[TokenRequest], Awaitable[T]]
+    control: Control, call: Call, request: TokenRequest, secret: str, act: Callable[[TokenRequest], Awaitable[T]]
 ) -> T:
-    """What `act` gives; where the secret is kept as argon2id, it is verified first, off the event loop."""
+    """What `act` gives; where the secret is kept as argon2id, it is verified first, off the event loop.
+
+    Refuses what `act` does and what `authenticated` does.
+    """
+
+    async def again(verified: str) -> T:
+        proof = replace(request.proof, verified=verified) if request.proof and verified else request.proof
+        return await act(replace(request, proof=proof) if verified else request)
+
+    return await _guarded(control, call, secret, again)
+
+
+async def _guarded(control: Control, call: Call, secret: str, act: Callable[[str], Awaitable[T]]) -> T:
+    """Do `act`, with the argon2id text that the secret was verified against; a failure counts against the address."""
+    control.penalties.check(call.address)
     try:
-        return await act(request)
+        return await act("")
     except Unproven as unproven:
-        if not await control.passwords.verify(unproven.kept, secret):
-            raise _stranger() from None
-        return await act(replace(request, proof=Proof(digest(secret).hex(), unproven.kept)))
+        if await control.passwords.verify(unproven.kept, secret):
+            return await act(unproven.kept)
+        control.penalties.begin("", call.address, known=False)
+        raise _stranger() from None
+    except Unauthenticated as refusal:
+        if refusal.code == "client.invalid":
+            control.penalties.begin("", call.address, known=False)
+        raise
 
 
 def _stranger() -> Unauthenticated:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import operation
-from ostiary.core.penalty import Penalty, barred, fail, neighbourhood, recent, wait
+from ostiary.core.penalty import Penalty, barred, fail, neighbourhood, recent, spared, wait
 from ostiary.core.people import PeopleRules
 from ostiary.core.refusal import Limited
 from ostiary.core.snapshot import SECOND
@@ -95,6 +95,10 @@ class Penalties:
         """Count a registration. Refuses Throttled."""
         return self._window("registration", address, REGISTRATIONS, REGISTRATION_WINDOW)
 
+    def check(self, address: str) -> None:
+        """Refuse Throttled to an address that is barred."""
+        self._bar(("", False), neighbourhood(address), self._clock())
+
     def begin(self, account: str, address: str, *, known: bool, counted: bool = True) -> Attempt:
         """Begin an attempt on `account` (as typed, letter case folded; empty: an address only). Refuses Throttled.
 
@@ -168,6 +172,8 @@ class Penalties:
 
     def _barred(self, address: str, now: int) -> int:
         failures = self._addresses.items.get(address)
+        if failures and spared(address, self._rules().trusted_networks):
+            return 0
         return barred(failures, now, self._rules().address_failures) if failures else 0
 
     def _window(self, what: str, address: str, allowed: int, window: int) -> Room:

@@ -190,7 +190,7 @@ def _needs_user(request: TokenRequest) -> bool:
 
 async def _user(control: Control, call: Call, params: IssueToken, request: TokenRequest) -> User:
     """Who is behind a password or custom grant; asked only once the client may have the token at all."""
-    await proven(control, request, params.client_secret or "", control.tokens.weigh)
+    await proven(control, call, request, params.client_secret or "", control.tokens.weigh)
     asking = Asking(params.client_id, params.grant_type, params.scope or "", params.form, call.address)
     rules = control.rules
     if params.grant_type != "password":
@@ -213,7 +213,7 @@ async def _decided(control: Control, call: Call, params: IssueToken, request: To
         return await control.tokens.issue(asked, record)
 
     try:
-        return await proven(control, request, params.client_secret or "", act)
+        return await proven(control, call, request, params.client_secret or "", act)
     except Ended as ended:
         await control.workers.apply(Change(ended.seq, digests=list(ended.digests)))
         raise

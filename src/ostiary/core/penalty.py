@@ -1,7 +1,7 @@
 """What failed log-ins cost: a growing wait for an account, and a bar for an address that fails all over."""
 
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from msgspec import Struct
 
@@ -50,6 +50,15 @@ def barred(failures: Sequence[int], now: int, allowed: int = ADDRESS_FAILURES) -
     """Microseconds until fewer than `allowed` of an address's failures (ascending) are recent; 0: it is so now."""
     counted = recent(failures, now)
     return 0 if len(counted) < allowed else counted[-allowed] + ADDRESS_WINDOW - now
+
+
+def spared(near: str, networks: Sequence[str]) -> bool:
+    """Whether what counts as one address (`neighbourhood`) lies in one of the networks."""
+    try:
+        own = ip_network(near)
+    except ValueError:
+        return False
+    return any(own.overlaps(ip_network(each)) for each in networks if ip_network(each).version == own.version)
 
 
 def neighbourhood(address: str) -> str:

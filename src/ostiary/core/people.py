@@ -54,6 +54,8 @@ class PeopleRules(Struct, frozen=True):
     """Whether a password alone does not do for users with a TOTP secret."""
     account_failures: int = 5
     address_failures: int = 100
+    trusted_networks: tuple[str, ...] = ()
+    """Addresses that are never barred."""
     login_limit: int = 600
     registration_mode: str = "enabled"
     registration_role: str = "member"
@@ -148,8 +150,14 @@ def state(credential: Credential, user: User, now: int, idle: int = 0) -> State:
         return State.INACTIVE
     if user.cut_off is not None and credential.seq < user.cut_off:
         return State.CUT_OFF
-    unused = credential.kind is Kind.PERSONAL and idle and credential.used + idle <= now
-    return State.EXPIRED if unused or (credential.expires and credential.expires <= now) else State.LIVE
+    ends = end(credential, idle)
+    return State.EXPIRED if ends and ends <= now else State.LIVE
+
+
+def end(credential: Credential, idle: int = 0) -> int:
+    """When it ends by itself, 0: never; `idle` as for `state`."""
+    unused = credential.used + idle if credential.kind is Kind.PERSONAL and idle else 0
+    return min((each for each in (unused, credential.expires) if each), default=0)
 
 
 def user_name_ok(name: str) -> bool:

@@ -557,6 +557,7 @@ def people_rules(settings: Settings) -> PeopleRules:
         second_factor=login.second_factor,
         account_failures=login.account_failures,
         address_failures=login.address_failures,
+        trusted_networks=tuple(settings.dialects.apifest.trusted_networks),
         login_limit=login.limit,
         registration_mode=settings.registration.mode,
         registration_role=settings.registration.role,

@@ -50,7 +50,7 @@ class Asked(Struct):
         """The call of the client itself, which may do this one thing. Refuses `client.invalid`, and records it."""
         named = msgspec.structs.replace(self.call, target=self.shown.client_id)
         try:
-            client = await authenticated(self.desk.control, self.shown.client_id, self.shown.secret)
+            client = await authenticated(self.desk.control, named, self.shown.client_id, self.shown.secret)
         except Unauthenticated as refusal:
             await self.desk.registry.refused(self.desk.control, operation, named, refusal)
             raise
