@@ -11,7 +11,7 @@ from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.login import LoggedIn, Nothing, new_personal
 from ostiary.control.registry import operation
-from ostiary.control.users import OwnUser, Status, named, target
+from ostiary.control.users import OwnUser, Status, named
 from ostiary.core.digest import handle
 from ostiary.core.oauth import text_ok
 from ostiary.core.people import Credential, Kind
@@ -19,7 +19,6 @@ from ostiary.core.permission import USER
 from ostiary.core.refusal import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from ostiary.core.snapshot import SECOND
 from ostiary.link.messages import Change
-from ostiary.store.ports import Changed
 
 MOST_LABEL = 255
 LONGEST = 10 * 366 * 86_400
@@ -70,7 +69,7 @@ class Ended(Struct, frozen=True):
     """How many credentials were ended, of how many users."""
 
     ended: int
-    user: str = ""
+    users: int = 1
 
 
 @operation("tokens.create_personal", permission="")
@@ -165,17 +164,17 @@ async def unrevoke_all(control: Control, call: Call, params: OwnUser) -> Status:
 @operation("tokens.reissue", permission="tokens:manage", own="user", target="user")
 async def reissue(control: Control, call: Call, params: OwnUser) -> LoggedIn:
     """End all personal tokens of a user; one's own are followed by a new one, others' by their next log-in's."""
-    user = await target(control, call, params.user)
+    user = await named(control, call, params.user)
     changed = await control.credentials.end_all(user.number, [Kind.PERSONAL], call.done(control.clock(), user.name))
     if user.number != call.principal.number:
-        return LoggedIn(user.name, "", ended=changed.value)
+        return LoggedIn(user.name, "", ended=len(changed.value))
     made = new_personal(control, "re-issued")
     await control.credentials.create(user.number, made.kept, call.done(control.clock(), user.name))
-    return LoggedIn(user.name, made.text, ended=changed.value)
+    return LoggedIn(user.name, made.text, ended=len(changed.value))
 
 
 @operation("tokens.reissue_all", permission="tokens:manage")
 async def reissue_all(control: Control, call: Call, params: Nothing) -> Ended:
     """End the personal tokens of all users, the caller's too."""
-    changed: Changed[int] = await control.credentials.end_all(None, [Kind.PERSONAL], call.done(control.clock()))
-    return Ended(changed.value)
+    ended = (await control.credentials.end_all(None, [Kind.PERSONAL], call.done(control.clock()))).value
+    return Ended(len(ended), len(set(ended)))

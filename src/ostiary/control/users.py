@@ -6,6 +6,7 @@ changes an account whose role has a permission that they lack.
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ostiary.control import totp
@@ -19,6 +20,7 @@ from ostiary.core.permission import ADMINISTRATORS, OWNER_ROLE, USER, may_give
 from ostiary.core.refusal import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from ostiary.link.messages import Change
 from ostiary.store.people import Attributes, NewUser, Page, UserChange, UserFilter
+from ostiary.store.ports import Record
 
 MOST_TEXT = 255
 MOST_ATTRIBUTES = 10
@@ -65,6 +67,7 @@ class RegisterUser(Struct, frozen=True):
     email: Annotated[str, Meta(description="address, an alternative to the name at log-in")] = ""
     first_name: Annotated[str, Meta(description="given name")] = ""
     last_name: Annotated[str, Meta(description="family name")] = ""
+    spare_email: Annotated[bool, Meta(description="leave out an address that another account has")] = False
 
 
 class CreateUser(Struct, frozen=True):
@@ -172,13 +175,19 @@ def _check_reach(call: Call, role: Role | None) -> None:
 
 
 async def check_role(control: Control, call: Call, name: str) -> Role:
-    """The role to be given. Refuses NotFound `role.unknown`, Conflict `owner.exists`, Forbidden `role.above`."""
-    role = await control.roles.get(name)
+    """The role to be given. Refuses NotFound `role.unknown`, Forbidden `role.above`."""
+    role = await control.roles.get(name) if role_name_ok(name) else None
     if role is None:
         raise NotFound("role.unknown", "There is no such role")
     if not may_give(call.principal.permissions, role.permissions):
         raise Forbidden("role.above", "The role has a permission that you do not hold")
     return role
+
+
+async def check_ownerless(control: Control) -> None:
+    """Refuse Conflict `owner.exists`. The store refuses a second owner too, whoever looks first."""
+    if (await control.users.page(UserFilter(limit=1, roles=(OWNER_ROLE,)))).users:
+        raise Conflict("owner.exists", "The system cannot have multiple owners")
 
 
 @operation("users.list", reads=True)
@@ -221,7 +230,16 @@ async def register(control: Control, call: Call, params: RegisterUser) -> User:
     role = rules.registration_role
     new = NewUser(params.name, role, now, params.email, kept, first_name=params.first_name, last_name=params.last_name)
     first: Literal["owner", "no"] = "owner" if await mode(control) == "enabled" else "no"
-    return await control.users.create(new, call.done(now), first=first)
+    return await _made(control, new, call.done(now), first, spare=params.spare_email)
+
+
+async def _made(control: Control, new: NewUser, record: Record, first: Literal["owner", "no"], *, spare: bool) -> User:
+    try:
+        return await control.users.create(new, record, first=first)
+    except Conflict as refusal:
+        if not spare or refusal.code != "email.exists":
+            raise
+    return await control.users.create(msgspec.structs.replace(new, email=""), record, first=first)
 
 
 async def mode(control: Control) -> str:
@@ -270,8 +288,10 @@ async def create(control: Control, call: Call, params: CreateUser) -> Created:
     """Make an account."""
     _check(control, params.name, params.email, params.password)
     _check_kept(params.groups, params.attributes)
+    if await control.users.taken(params.name):
+        raise Conflict("user.exists", "The user name is taken")
     if params.role == OWNER_ROLE:
-        raise Conflict("owner.exists", "The system cannot have multiple owners")
+        await check_ownerless(control)
     if not (params.make_role and role_name_ok(params.role) and await control.roles.get(params.role) is None):
         await check_role(control, call, params.role)
     kept = "" if params.password is None else await control.passwords.make(params.password)
@@ -380,7 +400,7 @@ async def _switched(control: Control, call: Call, name: str, *, active: bool) ->
 @operation("users.totp_setup", permission="users:secrets", own="user", target="user")
 async def totp_setup(control: Control, call: Call, params: OwnUser) -> Enrolment:
     """Show the TOTP secret of a user, making one where there is none; nobody is shown their own twice."""
-    found = await named(control, call, params.user)
+    found = await target(control, call, params.user)
     if found.has_totp and not call.principal.may("users:secrets"):
         raise Forbidden("totp.enrolled", "There is a TOTP secret already; a new one comes in its place by a reset")
     return await _enrol(control, call, found, again=False)

@@ -184,13 +184,13 @@ class SqlCredentials:
 
         return await self._writer.each(unit)
 
-    async def end_all(self, number: int | None, kinds: Sequence[Kind], record: Record) -> Changed[int]:
+    async def end_all(self, number: int | None, kinds: Sequence[Kind], record: Record) -> Changed[list[int]]:
         names = [kind.value for kind in kinds]
 
-        def unit(sql: Sql) -> Changed[int]:
-            count = len(sql.among(f"{_END_KIND} RETURNING id", names, number=number or 0, at=record.at))
+        def unit(sql: Sql) -> Changed[list[int]]:
+            ended = sql.among(f"{_END_KIND} RETURNING user_number", names, number=number or 0, at=record.at)
             subject = "" if number is None else account(sql, number).user.name
-            return Changed(log(sql, "credentials.ended", subject, record), count)
+            return Changed(log(sql, "credentials.ended", subject, record), [row[0] for row in ended])
 
         return await self._writer.each(unit)
 

@@ -126,6 +126,9 @@ class Users(Protocol):
     async def at(self, email: str) -> User | None:
         """The user of that address, letter case aside."""
 
+    async def taken(self, name: str) -> bool:
+        """Whether that is a user's name or address, letter case aside."""
+
     async def page(self, which: UserFilter) -> Page:
         """Some of the users, in order."""
 
@@ -216,8 +219,8 @@ class Credentials(Protocol):
     async def end(self, digest: bytes, record: Record) -> Changed[tuple[bytes, ...]]:
         """End one for good, with its family; the digests that ended."""
 
-    async def end_all(self, number: int | None, kinds: Sequence[Kind], record: Record) -> Changed[int]:
-        """End for good those kinds of a user, or of all users (None); how many."""
+    async def end_all(self, number: int | None, kinds: Sequence[Kind], record: Record) -> Changed[list[int]]:
+        """End for good those kinds of a user, or of all users (None); the number of the user of each that ended."""
 
     async def touch(self, used: Mapping[bytes, int]) -> None:
         """Remember when these were last used."""

@@ -167,6 +167,10 @@ class SqlUsers:
         row = await self._reader.each(lambda sql: sql.row(_AT, folded=email.casefold())) if email else None
         return None if row is None else user_of(row)
 
+    async def taken(self, name: str) -> bool:
+        folded = name.casefold()
+        return await self._reader.each(lambda sql: sql.row(_TAKEN, name=folded, email=folded, but=0)) is not None
+
     async def page(self, which: UserFilter) -> Page:
         hidden = (*which.hidden, "", "")[:2]
         values: dict[str, Any] = {

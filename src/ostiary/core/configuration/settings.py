@@ -114,6 +114,9 @@ class AdminSettings(Section, frozen=True):
     trusted_proxies: Annotated[
         list[Network], about("networks whose X-Forwarded-For and X-Forwarded-Proto are believed", "10.0.0.0/8")
     ] = []
+    public_url: Annotated[
+        str, about("how operators reach it, for addresses in answers; empty: as they asked", "https://ops.example")
+    ] = ""
     hosts: Annotated[
         list[Host], about("names, beside addresses and localhost, by which trusted peers may call it", "ops.internal")
     ] = []
