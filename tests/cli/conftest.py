@@ -49,3 +49,14 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("served")) as served:
         yield served
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's directory for credentials, empty at first; what is learnt of operations is kept between tests."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
+    for name in ("OSTIARY_URL", "OSTIARY_USER", "OSTIARY_PASSWORD", "OSTIARY_TOKEN", "OSTIARY_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return home / "ostiary"

@@ -29,7 +29,7 @@ def run(served: Served) -> Run:
 def test_every_operation_is_a_command(run: Run) -> None:
     for operation in registry().operations.values():
         subject, _, verb = operation.name.partition(".")
-        result = run(subject, verb.replace("_", "-"), "--help")
+        result = run("operations", subject, verb.replace("_", "-"), "--help")
         assert result.exit_code == 0, result.output
         assert operation.summary.split()[0] in result.output
 
@@ -42,7 +42,7 @@ def test_a_result_is_a_table_or_json(run: Run) -> None:
     listed = run("scopes", "list")
     header, _, row = listed.stdout.splitlines()[:3]
     assert header.split()[:2] == ["scope", "description"]
-    assert row.split() == ["basic", "1800", "900", "900"]
+    assert row.split() == ["basic", "30m", "15m", "15m"]
 
 
 def test_flags_are_typed_by_the_parameters(run: Run) -> None:
@@ -82,9 +82,9 @@ def test_words_that_make_no_sense_are_2(run: Run, words: list[str], said: str) -
     assert said in result.output
 
 
-def test_a_refusal_is_1_and_says_code_and_mistakes(run: Run) -> None:
+def test_a_refusal_is_1_or_5_and_says_code_and_mistakes(run: Run) -> None:
     result = run("scopes", "get", "nosuch")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert result.stderr == "There is no such scope (scope.unknown)\n"
     assert result.stdout == ""
     wrong = run("scopes", "list", "--limit", "0")
@@ -92,9 +92,9 @@ def test_a_refusal_is_1_and_says_code_and_mistakes(run: Run) -> None:
     assert "$.limit: Expected `int` >= 1" in wrong.stderr
 
 
-def test_a_wrong_password_is_1(run: Run) -> None:
+def test_a_wrong_password_is_4(run: Run) -> None:
     result = run("scopes", "list", password="wrong")
-    assert (result.exit_code, result.stderr) == (1, "Wrong name or password (login.refused)\n")
+    assert (result.exit_code, result.stderr) == (4, "Wrong name or password (login.refused)\n")
 
 
 def test_a_server_that_is_not_there_is_3(run: Run) -> None:

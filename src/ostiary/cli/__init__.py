@@ -1,17 +1,77 @@
-"""The command line: running a node, upkeep of its store, and one command for each operation."""
+"""The command line: running a node, upkeep of its store, signing in, and one command for each operation.
+
+What a command is made with is imported when it is asked for, by name: most commands need little of it.
+"""
+
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from ostiary.cli import serve, store
-from ostiary.cli.commands import Operations
+COMMANDS = {
+    "serve": "ostiary.cli.serve:serve",
+    "start": "ostiary.cli.serve:start",
+    "stop": "ostiary.cli.serve:stop",
+    "status": "ostiary.cli.serve:status",
+    "validate": "ostiary.cli.serve:validate",
+    "store": "ostiary.cli.store:app",
+    "login": "ostiary.cli.login:login",
+    "logout": "ostiary.cli.login:logout",
+    "whoami": "ostiary.cli.login:whoami",
+    "profiles": "ostiary.cli.profiles:app",
+    "operations": "ostiary.cli.commands:app",
+}
+"""Name -> module and function, or group, of the commands that are no operation's."""
 
-app = typer.Typer(
-    name="ostiary", cls=Operations, help="An API gateway whose operations are part of the product.",
-    no_args_is_help=True, pretty_exceptions_show_locals=False,
-)  # fmt: skip
-for command in (serve.serve, serve.start, serve.stop, serve.status, serve.validate):
-    app.command()(command)
-app.add_typer(store.app)
+
+class Commands(TyperGroup):
+    """A group that has COMMANDS, and the subjects of all operations."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            return found
+        if cmd_name in COMMANDS:
+            return _load(cmd_name)
+        from ostiary.cli.commands import subject
+
+        return subject(cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from ostiary.cli.catalog import catalog
+
+        own = [*COMMANDS, *super().list_commands(ctx)]
+        return [*own, *(name for name in catalog() if name not in own)]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Names only: to say what each is for, everything would have to be imported."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from typer._click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(found)
+        found = single
+    return typer.main.get_command(found)
+
+
+app = typer.Typer(name="ostiary", cls=Commands, no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+@app.callback(
+    epilog="Exit status: 0 done, 1 refused or failed, 2 the words make no sense, 3 nobody answers or nothing runs, "
+    "4 not signed in or not permitted, 5 there is no such thing."
+)
+def ostiary() -> None:
+    """An API gateway whose operations are part of the product."""
 
 
 def main() -> None:

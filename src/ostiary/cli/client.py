@@ -1,21 +1,37 @@
 """The command line as a client of the native operations API."""
 
-from typing import Any, NamedTuple
+import sys
+from typing import Any, NamedTuple, NoReturn
 
 import httpx2
 import msgspec
+import typer
 from msgspec import Struct
 
 TIMEOUT = 60.0
 """Seconds. A change waits for workers, a reload for a whole new snapshot."""
+REFUSED, USAGE, UNREACHABLE, NOT_PERMITTED, NOT_FOUND = 1, 2, 3, 4, 5
+"""Exit statuses, as the help of `ostiary` says them."""
+STATUSES = {0: UNREACHABLE, 401: NOT_PERMITTED, 403: NOT_PERMITTED, 404: NOT_FOUND}
+NO_OSTIARY = "unknown"
+ENDED = {
+    "credential.expired": "has expired",
+    "credential.inactive": "is of a disabled user",
+    "credential.refused": "was ended",
+    "credential.unknown": "is unknown there",
+}
+"""Why a token is refused, by the code of the refusal."""
 
 
 class Target(Struct, frozen=True):
-    """Where Ostiary listens for operators, and as whom to ask; without a password, as nobody."""
+    """Where Ostiary listens for operators, and as whom to ask; without a password or token, as nobody."""
 
     url: str
     name: str = ""
     password: str | None = None
+    token: str = ""
+    profile: str = ""
+    """Whose token it is; empty: it came from elsewhere."""
 
 
 class Done(NamedTuple):
@@ -35,29 +51,65 @@ class Problem(Exception):
         self.message = message
         self.mistakes = mistakes
 
+    @property
+    def exit_status(self) -> int:
+        """What the command ends with."""
+        return REFUSED if self.code == NO_OSTIARY else STATUSES.get(self.status, REFUSED)
+
 
 def run(target: Target, operation: str, params: dict[str, Any], transport: httpx2.BaseTransport | None = None) -> Done:
     """Run an operation and return what it gave. Raises Problem."""
     auth = None if target.password is None else httpx2.BasicAuth(target.name, target.password)
+    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     try:
-        with httpx2.Client(base_url=target.url, auth=auth, timeout=TIMEOUT, transport=transport) as client:
+        with httpx2.Client(
+            base_url=target.url, auth=auth, headers=headers, timeout=TIMEOUT, transport=transport
+        ) as client:
             response = client.post(f"/operations/{operation}", json=params)
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
         raise Problem(0, "unreachable", f"cannot reach {target.url}: {problem}") from problem
     if response.status_code != 200:
-        raise _problem(response)
-    return Done(msgspec.json.decode(response.content), response.headers.get("x-ostiary-applied", ""))
+        raise _problem(response, target)
+    try:
+        return Done(msgspec.json.decode(response.content), response.headers.get("x-ostiary-applied", ""))
+    except ValueError as problem:
+        raise Problem(200, NO_OSTIARY, f"{target.url} gave no JSON: is the admin listener there?") from problem
 
 
-def _problem(response: httpx2.Response) -> Problem:
+def fail(problem: Problem) -> NoReturn:
+    """Say why there is no result, and exit."""
+    from ostiary.cli.tables import console
+
+    err = console(sys.stderr, stderr=True)
+    err.print(f"{problem.message} ({problem.code})", style="red", markup=False, highlight=False)
+    for line in problem.mistakes:
+        err.print(f"  {line}", markup=False, highlight=False)
+    raise typer.Exit(problem.exit_status) from problem
+
+
+def _problem(response: httpx2.Response, target: Target) -> Problem:
     try:
         said = msgspec.json.decode(response.content)
     except ValueError:
         said = None
     if not isinstance(said, dict) or "error" not in said:
-        return Problem(response.status_code, "unknown", f"{response.url} answered {response.status_code}")
+        return Problem(response.status_code, NO_OSTIARY, f"{response.url} answered {response.status_code}")
     mistakes = tuple(_line(each) for each in said.get("mistakes", []))
-    return Problem(response.status_code, str(said["error"]), str(said.get("message", "")), mistakes)
+    code, message = str(said["error"]), str(said.get("message", ""))
+    if target.token and code in ENDED:
+        message = _ended(target, ENDED[code])
+    elif code == "authentication.required":
+        message += ": sign in with `ostiary login`, or give --user"
+    return Problem(response.status_code, code, message, mistakes)
+
+
+def _ended(target: Target, why: str) -> str:
+    if not target.profile:
+        return f"The token in OSTIARY_TOKEN {why}"
+    return (
+        f"The token of profile {target.profile} {why}: sign in again with "
+        f"`ostiary login --profile {target.profile} {target.url}`"
+    )
 
 
 def _line(mistake: dict[str, Any]) -> str:

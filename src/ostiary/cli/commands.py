@@ -1,239 +1,168 @@
-"""One command for each operation, `ostiary SUBJECT VERB`, made from the registry and run over the native API.
-
-The registry is read only where a generated command, help or completion needs it, so that `ostiary serve` does not.
-"""
+"""One command for each operation, `ostiary SUBJECT VERB`, made from the catalog and run over the native API."""
 
 import inspect
-import os
 import sys
-from collections import defaultdict
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from msgspec import Meta, UnsetType
-from msgspec.structs import FieldInfo
-from rich.console import Console
 from typer.core import TyperGroup
 
-from ostiary.cli.tables import show
-from ostiary.control.registry import Operation
+from ostiary.cli import target as targets
+from ostiary.cli.catalog import MOMENT, Entry, Parameter, catalog
+from ostiary.cli.moments import WRITTEN, moment
+from ostiary.cli.secret import HOW, SECRETS, secret
 
-URL = "http://127.0.0.1:8081"
-NAME = "admin"
-SECRETS = frozenset({"token", "client_secret"})
-"""Parameters that may be given as `-`: then they come from a prompt or standard input and are in no process list."""
-REFUSED, USAGE, UNREACHABLE = 1, 2, 3
-"""Exit statuses."""
+HINTS: dict[str, Any] = {
+    "text": str, "integer": int, "number": float, "truth": bool, "texts": list[str], "pairs": list[str], "json": str,
+    "moment": str,
+}  # fmt: skip
+METAVARS = {"pairs": "NAME=VALUE", "json": "JSON", "moment": "TIME"}
+ALL = Annotated[bool, typer.Option("--all", help="all of them, page by page; --limit is then that of a page")]
+PNG = Annotated[Path | None, typer.Option("--png", help="write the QR code as a picture, for its owner only")]
+SVG = Annotated[Path | None, typer.Option("--svg", help="the same as SVG")]
+NEW = ("users.create", "users.register", "users.set_password")
+"""Operations whose new password is asked for twice."""
 
 
-class Operations(TyperGroup):
-    """A group that also has the subjects of the registry."""
+class Subject(TyperGroup):
+    """The commands of one subject, each made when it is asked for."""
+
+    def __init__(self, name: str, entries: tuple[Entry, ...]) -> None:
+        self.entries = {entry.verb: entry for entry in entries}
+        super().__init__(name=name, help=f"{name.capitalize()}: {', '.join(self.entries)}.", no_args_is_help=True)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, cmd_name) or groups().get(cmd_name)
+        return super().get_command(ctx, cmd_name) or self._made(cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        own = super().list_commands(ctx)
-        return [*own, *(subject for subject in groups() if subject not in own)]
+        return [*self.entries, *super().list_commands(ctx)]
+
+    def _made(self, verb: str) -> Any:
+        if verb not in self.entries:
+            return None
+        single = typer.Typer(add_completion=False)
+        single.command(verb, help=self.entries[verb].summary)(Command(self.entries[verb]))
+        made = typer.main.get_command(single)
+        self.add_command(made, verb)
+        return made
 
 
-@cache
-def groups() -> dict[str, Any]:
-    """Subject -> the group of its commands."""
-    from ostiary.control.subjects import registry
-
-    subjects: dict[str, list[Operation]] = defaultdict(list)
-    for operation in registry().operations.values():
-        subjects[operation.name.partition(".")[0]].append(operation)
-    return {subject: typer.main.get_command(_group(subject, found)) for subject, found in subjects.items()}
+def subject(name: str) -> Subject | None:
+    """The group of a subject's commands."""
+    return Subject(name, catalog()[name]) if name in catalog() else None
 
 
-def _group(subject: str, operations: list[Operation]) -> typer.Typer:
-    verbs = ", ".join(_verb(operation) for operation in operations)
-    group = typer.Typer(
-        name=subject, help=f"{subject.capitalize()}: {verbs}.", no_args_is_help=True, add_completion=False
-    )
+class Everything(TyperGroup):
+    """All subjects."""
 
-    @group.callback()
-    def keep() -> None:
-        """A group with one command stays a group."""
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return subject(cmd_name)
 
-    for operation in operations:
-        group.command(_verb(operation), help=operation.summary)(Command(operation))
-    return group
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(catalog())
 
 
-def _verb(operation: Operation) -> str:
-    return operation.name.partition(".")[2].replace("_", "-")
+app = typer.Typer(cls=Everything, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def operations() -> None:
+    """All operations of a node that runs, also those whose subject is a command of another kind here."""
 
 
 class Command:
     """The function behind a command: its signature is made from the operation's parameters."""
 
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        self.fields = msgspec.structs.fields(operation.params)
-        leading = _leading(operation, self.fields)
-        parameters = [_parameter(field, argument=field.name == leading) for field in self.fields]
-        parameters += _common(taken={field.name for field in self.fields})
-        self.__name__ = operation.name.replace(".", "_")
-        self.__doc__ = operation.summary
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        parameters = [_parameter(each, argument=each.name == entry.leading) for each in entry.parameters]
+        parameters += _common(entry)
+        self.__name__ = entry.name.replace(".", "_")
+        self.__doc__ = entry.summary
         self.__signature__ = inspect.Signature(parameters)
         self.__annotations__ = {each.name: each.annotation for each in parameters}
 
     def __call__(self, **given: Any) -> None:
-        common = {name: given.pop(name) for name in ("url", "login", "password_file", "as_json")}
+        from ostiary.cli.run import Wanted, execute
+
+        entry = self.entry
+        asked = targets.Asked(*(given.pop(name) for name in ("url", "login", "password_file", "profile")))
+        wanted = Wanted(given.pop("as_json"), *(given.pop(name, None) for name in ("every_page", "png", "svg")))
         params = {
-            field.name: _value(field, given[field.name])
-            for field in self.fields
-            if given[field.name] is not None and given[field.name] != []
+            each.name: _value(entry, each, given[each.name]) for each in entry.parameters if _is_given(each, given)
         }
-        _run(self.operation, params, **common)
+        execute(entry, params, targets.target(asked), wanted)
 
 
-def _leading(operation: Operation, fields: tuple[FieldInfo, ...]) -> str:
-    """The parameter that needs no flag: what is acted upon, else the only required one."""
-    required = [field.name for field in fields if field.required]
-    if operation.target in required:
-        return operation.target
-    return required[0] if len(required) == 1 else ""
+def _is_given(parameter: Parameter, given: dict[str, Any]) -> bool:
+    """A secret that is needed is asked for although nothing was said of it."""
+    needed = parameter.required and parameter.name in SECRETS
+    return needed or given[parameter.name] not in (None, [])
 
 
-def _parameter(field: FieldInfo, *, argument: bool) -> inspect.Parameter:
-    kind, description = _plain(field.type), _description(field.type)
-    flag = "--" + field.name.replace("_", "-")
-    if field.name in SECRETS:
-        description += "; - asks for it"
-    metavar = _metavar(kind)
-    hint: Any = list[str] if get_origin(kind) is dict else kind if _is_simple(kind) else str
+def _parameter(parameter: Parameter, *, argument: bool) -> inspect.Parameter:
+    name, kind, description = parameter.name, parameter.kind, parameter.description
+    flag = "--" + name.replace("_", "-")
+    if name in SECRETS:
+        description += f"; {HOW}"
+    if kind == "moment":
+        description = f"{description.replace(MOMENT, 'moment')}; {WRITTEN}"
+    hint = Literal[parameter.choices] if kind == "choice" else HINTS[kind]
     if argument:
-        said: Any = typer.Argument(help=description, metavar=field.name.upper())
-    elif kind is bool:
+        said: Any = typer.Argument(help=description, metavar=name.upper())
+    elif kind == "truth":
         said = typer.Option(f"{flag}/--no{flag[1:]}", help=description)
     else:
-        said = typer.Option(flag, help=description, metavar=metavar)
-    default = inspect.Parameter.empty if field.required else None
-    hint = hint if field.required else hint | None
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, said]
-    )
+        said = typer.Option(flag, help=description, metavar=METAVARS.get(kind))
+    needed = parameter.required and name not in SECRETS
+    default = inspect.Parameter.empty if needed else None
+    return _keyword(name, Annotated[hint if needed else hint | None, said], default)
 
 
-def _common(taken: set[str]) -> list[inspect.Parameter]:
+def _common(entry: Entry) -> list[inspect.Parameter]:
     """What every command takes. `--login` is also `--user` where that is no parameter of the operation."""
-    names = ["--login"] if "user" in taken else ["--user", "--login"]
-    said = {
-        "url": (str, URL, typer.Option("--url", envvar="OSTIARY_URL", help="the admin listener")),
-        "login": (str, NAME, typer.Option(*names, envvar="OSTIARY_USER", help="as whom to ask", metavar="NAME")),
-        "password_file": (
-            Path | None,
-            None,
-            typer.Option("--password-file", help="file with the password; else OSTIARY_PASSWORD, else a prompt"),
-        ),
-        "as_json": (bool, False, typer.Option("--json", help="the result as JSON")),
-    }
-    return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option])
-        for name, (hint, default, option) in said.items()
+    taken = {each.name for each in entry.parameters}
+    options: dict[str, Any] = {
+        "url": targets.Url, "login": targets.LoginOnly if "user" in taken else targets.Login,
+        "password_file": targets.PasswordFile, "profile": targets.ProfileName,
+    }  # fmt: skip
+    if entry.enrols:
+        options |= {"png": PNG, "svg": SVG}
+    flags: dict[str, Any] = {"as_json": targets.Json} | ({"every_page": ALL} if entry.cursor else {})
+    return [_keyword(name, hint, None) for name, hint in options.items()] + [
+        _keyword(name, hint, False) for name, hint in flags.items()
     ]
 
 
-def _plain(hint: Any) -> Any:
-    """A type without Annotated, None and UNSET around it; the empty text is no choice."""
-    while get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    if get_origin(hint) in (Union, UnionType):
-        (hint, *_) = [each for each in get_args(hint) if each not in (type(None), UnsetType)]
-        return _plain(hint)
-    if get_origin(hint) is Literal:
-        return Literal[tuple(each for each in get_args(hint) if each)]
-    return hint
+def _keyword(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
-def _is_simple(kind: Any) -> bool:
-    return kind in (str, int, bool, float, list[str]) or get_origin(kind) is Literal
-
-
-def _metavar(kind: Any) -> str | None:
-    if get_origin(kind) is dict:
-        return "NAME=VALUE"
-    return None if _is_simple(kind) else "JSON"
-
-
-def _description(hint: Any) -> str:
-    while get_origin(hint) is Annotated:
-        hint, *said = get_args(hint)
-        for meta in said:
-            if isinstance(meta, Meta) and meta.description:
-                return meta.description
-    return ""
-
-
-def _value(field: FieldInfo, given: Any) -> Any:
+def _value(entry: Entry, parameter: Parameter, given: Any) -> Any:
     """A parameter as the API takes it."""
-    kind = _plain(field.type)
-    if field.name in SECRETS and given == "-":
-        return ask(field.name.replace("_", " "))
-    if get_origin(kind) is dict:
+    name, flag = parameter.name, parameter.name.replace("_", "-")
+    if name in SECRETS:
+        twice = entry.name in NEW and name != "current_password"
+        return secret(name, _needed(name) if given is None else given, twice=twice)
+    if parameter.kind == "pairs":
         pairs = [each.partition("=") for each in given]
         if not all(sign for _, sign, _ in pairs):
-            raise typer.BadParameter(f"--{field.name.replace('_', '-')} takes NAME=VALUE")
+            raise typer.BadParameter(f"--{flag} takes NAME=VALUE")
         return {name: value for name, _, value in pairs}
-    if _is_simple(kind):
+    if parameter.kind == "moment":
+        return moment(given, f"--{flag}")
+    if parameter.kind != "json":
         return given
     try:
         return msgspec.json.decode(given)
     except ValueError as problem:
-        raise typer.BadParameter(f"--{field.name.replace('_', '-')} takes JSON") from problem
+        raise typer.BadParameter(f"--{flag} takes JSON") from problem
 
 
-def ask(what: str) -> str:
-    """A secret from a prompt that does not show it, or from standard input where there is no terminal."""
-    if sys.stdin.isatty():
-        return str(typer.prompt(what.capitalize(), hide_input=True, err=True))
-    return sys.stdin.readline().rstrip("\r\n")
-
-
-def _password(path: Path | None) -> str | None:
-    if path is not None:
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise typer.BadParameter(f"cannot read the password file: {problem}") from problem
-    given = os.environ.get("OSTIARY_PASSWORD")
-    if given is not None:
-        return given
-    return ask("password") if sys.stdin.isatty() else None
-
-
-def _run(
-    operation: Operation, params: dict[str, Any], url: str, login: str, password_file: Path | None, as_json: bool
-) -> None:
-    from ostiary.cli.client import Problem, Target, run
-
-    out, err = console(sys.stdout), console(sys.stderr, stderr=True)
-    password = _password(password_file)
-    try:
-        done = run(Target(url.rstrip("/"), login, password), operation.name, params)
-    except Problem as problem:
-        err.print(f"{problem.message} ({problem.code})", style="red", markup=False, highlight=False)
-        for line in problem.mistakes:
-            err.print(f"  {line}", markup=False, highlight=False)
-        raise typer.Exit(REFUSED if problem.status else UNREACHABLE) from problem
-    if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(done.result), indent=2).decode() + "\n")
-    else:
-        show(done.result, out)
-    if done.applied and not as_json:
-        err.print(f"in force: {done.applied}", style="dim", markup=False, highlight=False)
-    if isinstance(done.result, dict) and done.result.get("valid") is False:
-        raise typer.Exit(REFUSED)
-
-
-def console(stream: Any, *, stderr: bool = False) -> Console:
-    """Lines for a pipe are not cut to the width of a terminal that is not there."""
-    return Console(stderr=stderr, width=None if stream.isatty() else 4096, highlight=False)
+def _needed(name: str) -> str:
+    """A secret of which nothing was said is asked for on a terminal only: a script must not wait for it unawares."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{name} is needed: {HOW}")
+    return "-"

@@ -37,9 +37,9 @@ class Remote(TyperGroup):
     """A group that has the operations on a running node as `remote`."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        from ostiary.cli.commands import groups
+        from ostiary.cli.commands import subject
 
-        return groups()["store"] if cmd_name == "remote" else super().get_command(ctx, cmd_name)
+        return subject("store") if cmd_name == "remote" else super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), "remote"]
@@ -134,13 +134,9 @@ def check(config: Config = DEFAULT, url: Url = "", as_json: Json = False) -> Non
         from ostiary.store.check import check as checked
 
         found = checked(_store(config, url)[0])
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-    else:
-        from ostiary.cli.commands import console
-        from ostiary.cli.tables import show
+    from ostiary.cli.tables import written
 
-        show(msgspec.to_builtins(found), console(sys.stdout))
+    written(msgspec.to_builtins(found), sys.stdout, as_json=as_json)
     raise typer.Exit(0 if found.valid else 1)
 
 

@@ -1,7 +1,6 @@
 """Results as tables for people. What other people wrote is data here: no markup, no control characters."""
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 from rich import box
@@ -10,11 +9,33 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-MOMENTS = frozenset({"at", "issued", "registered", "created", "expires"})
-"""Members that are Unix times in microseconds."""
+from ostiary.cli.moments import rfc3339
+from ostiary.core.configuration.measure import Duration
+
+MOMENTS = frozenset({
+    "at", "created", "expires", "issued", "last", "last_login", "registered", "retired", "until", "used",
+})  # fmt: skip
+"""Members that are Unix times in microseconds, 0: never."""
+SECONDS = frozenset({
+    "cc_expires_in", "expires_in", "pass_expires_in", "per_seconds", "refresh_expires_in",
+})  # fmt: skip
+"""Members that are durations in seconds."""
 
 MOST_IN_A_CELL = 3
 """Members of an object that is shown inside another's row."""
+
+
+def written(result: Any, stream: TextIO, *, as_json: bool = False) -> None:
+    """Write a result as a table or JSON."""
+    if as_json:
+        stream.write(msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n")
+    else:
+        show(result, console(stream))
+
+
+def console(stream: TextIO, *, stderr: bool = False) -> Console:
+    """Lines for a pipe are not cut to the width of a terminal that is not there."""
+    return Console(stderr=stderr, width=None if stream.isatty() else 4096, highlight=False)
 
 
 def show(result: Any, console: Console) -> None:
@@ -84,19 +105,47 @@ def _is_long(value: Any) -> bool:
 
 def cell(name: str, value: Any) -> Text:
     """One value, short."""
-    if value is None:
-        return Text("-", style="dim")
-    if name in MOMENTS and isinstance(value, int) and value > 10**12:
-        return Text(f"{datetime.fromtimestamp(value // 10**6, UTC):%Y-%m-%d %H:%M:%SZ}")
+    said = text_of(name, value)
+    return Text("-", style="dim") if said == "-" else Text(printable(said), overflow="fold")
+
+
+def text_of(name: str, value: Any) -> str:
+    """A value as people read it: times, durations with their unit, limits as a sentence, what is nested on one line."""
+    if value is None or value == [] or value == {}:
+        return "-"
     if isinstance(value, bool):
-        return Text("yes" if value else "no")
-    if isinstance(value, str):
-        return Text(printable(value), overflow="fold")
-    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
-        return Text(printable(" ".join(map(str, value))), overflow="fold")
-    return Text(printable(msgspec.json.encode(value).decode()), overflow="fold")
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return _number(name, value)
+    if isinstance(value, dict):
+        return _object(name, value)
+    if isinstance(value, list):
+        return ("; " if isinstance(value[0], dict | list) else " ").join(text_of("", each) for each in value)
+    return str(value)
 
 
-def printable(text: str) -> str:
+def _number(name: str, value: int) -> str:
+    if name in MOMENTS and value == 0:
+        return "-"
+    if name in MOMENTS and value > 10**12:
+        return rfc3339(value)
+    return str(Duration(value * 10**6)) if name in SECONDS else str(value)
+
+
+def _object(name: str, value: dict[str, Any]) -> str:
+    if "requests" in value and ("per" in value or "per_seconds" in value):
+        return _limit(value)
+    return " ".join(f"{key}={text_of(key, each)}" for key, each in value.items())
+
+
+def _limit(value: dict[str, Any]) -> str:
+    """`50 per 1s by address (name)`."""
+    window = Duration(value["per"] if "per" in value else value["per_seconds"] * 10**6)
+    by = f" by {value['by']}" if value.get("by") else ""
+    name = f" ({value['name']})" if value.get("name") else ""
+    return f"{value['requests']} per {window}{by}{name}"
+
+
+def printable(text: str, keep: str = "") -> str:
     """The text without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(each if each in keep or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
