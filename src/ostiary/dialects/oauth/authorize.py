@@ -178,7 +178,8 @@ async def enter(visit: Visit) -> Answer:
     try:
         secret = await sign_in(control, visit.call, shown, visit.cookie("login"))
     except (Unauthenticated, Forbidden, Limited) as refusal:
-        return await show(visit, None, STATUSES.get(type(refusal), 403), refusal.message, name, again(refusal))
+        status = 429 if isinstance(refusal, Limited) else 403
+        return await show(visit, None, status, refusal.message, name, again(refusal))
     life = f"; Max-Age={control.rules.login_lifetime}"
     cookies = visit.set_cookie("login", secret, life), visit.set_cookie("form", "", "; Max-Age=0")
     return redirect(303, visit.here, cookies)
