@@ -2,7 +2,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.dialects.house import House, build
+from tests.dialects.doorman import Visitor, entered
+from tests.dialects.house import OWNER, PASSWORD, House, build
 
 
 @pytest.fixture
@@ -10,3 +11,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     built = await build(tmp_path)
     yield built
     await built.close()
+
+
+@pytest.fixture
+async def admin(house: House) -> Visitor:
+    """The owner, logged in over the Doorman surface."""
+    return await entered(house, OWNER, PASSWORD)
