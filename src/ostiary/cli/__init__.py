@@ -3,11 +3,12 @@
 What a command is made with is imported when it is asked for, by name: most commands need little of it.
 """
 
-from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from ostiary.cli.loading import loaded
 
 COMMANDS = {
     "serve": "ostiary.cli.serve:serve",
@@ -33,7 +34,7 @@ class Commands(TyperGroup):
         if found is not None:
             return found
         if cmd_name in COMMANDS:
-            return _load(cmd_name)
+            return loaded(cmd_name, COMMANDS[cmd_name])
         from ostiary.cli.commands import subject
 
         return subject(cmd_name)
@@ -48,19 +49,8 @@ class Commands(TyperGroup):
         """Names only: to say what each is for, everything would have to be imported."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        from typer._click.shell_completion import CompletionItem
-
-        return [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
-
-
-def _load(name: str) -> Any:
-    module, _, attribute = COMMANDS[name].partition(":")
-    found = getattr(import_module(module), attribute)
-    if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False)
-        single.command(name)(found)
-        found = single
-    return typer.main.get_command(found)
+        names = TyperGroup(commands={name: TyperCommand(name) for name in self.list_commands(ctx)})
+        return names.shell_complete(typer.Context(names), incomplete)
 
 
 app = typer.Typer(name="ostiary", cls=Commands, no_args_is_help=True, pretty_exceptions_show_locals=False)

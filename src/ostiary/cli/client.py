@@ -1,12 +1,15 @@
 """The command line as a client of the native operations API."""
 
-import sys
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-import httpx2
 import msgspec
 import typer
 from msgspec import Struct
+
+from ostiary.cli.output import say
+
+if TYPE_CHECKING:
+    import httpx2
 
 TIMEOUT = 60.0
 """Seconds. A change waits for workers, a reload for a whole new snapshot."""
@@ -57,8 +60,12 @@ class Problem(Exception):
         return REFUSED if self.code == NO_OSTIARY else STATUSES.get(self.status, REFUSED)
 
 
-def run(target: Target, operation: str, params: dict[str, Any], transport: httpx2.BaseTransport | None = None) -> Done:
+def run(
+    target: Target, operation: str, params: dict[str, Any], transport: "httpx2.BaseTransport | None" = None
+) -> Done:
     """Run an operation and return what it gave. Raises Problem."""
+    import httpx2  # here: help, completion and usage need none of it
+
     auth = None if target.password is None else httpx2.BasicAuth(target.name, target.password)
     headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     try:
@@ -78,16 +85,13 @@ def run(target: Target, operation: str, params: dict[str, Any], transport: httpx
 
 def fail(problem: Problem) -> NoReturn:
     """Say why there is no result, and exit."""
-    from ostiary.cli.tables import console
-
-    err = console(sys.stderr, stderr=True)
-    err.print(f"{problem.message} ({problem.code})", style="red", markup=False, highlight=False)
+    say(f"{problem.message} ({problem.code})", fg="red")
     for line in problem.mistakes:
-        err.print(f"  {line}", markup=False, highlight=False)
+        say(f"  {line}")
     raise typer.Exit(problem.exit_status) from problem
 
 
-def _problem(response: httpx2.Response, target: Target) -> Problem:
+def _problem(response: "httpx2.Response", target: Target) -> Problem:
     try:
         said = msgspec.json.decode(response.content)
     except ValueError:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from ostiary.cli import target as targets
 from ostiary.cli.catalog import MOMENT, Entry, Parameter, catalog
+from ostiary.cli.loading import loaded, made
 from ostiary.cli.moments import WRITTEN, moment
 from ostiary.cli.secret import HOW, SECRETS, secret
 
@@ -25,28 +26,33 @@ SVG = Annotated[Path | None, typer.Option("--svg", help="the same as SVG")]
 NEW = ("users.create", "users.register", "users.set_password")
 """Operations whose new password is asked for twice."""
 
+EXTRA: dict[str, dict[str, str]] = {"audit": {"export": "ostiary.cli.audit:export"}}
+"""Commands of a subject beside those of its operations: module and function."""
+
 
 class Subject(TyperGroup):
     """The commands of one subject, each made when it is asked for."""
 
     def __init__(self, name: str, entries: tuple[Entry, ...]) -> None:
         self.entries = {entry.verb: entry for entry in entries}
-        super().__init__(name=name, help=f"{name.capitalize()}: {', '.join(self.entries)}.", no_args_is_help=True)
+        self.extra = EXTRA.get(name, {})
+        super().__init__(
+            name=name, help=f"{name.capitalize()}: {', '.join([*self.entries, *self.extra])}.", no_args_is_help=True
+        )
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, cmd_name) or self._made(cmd_name)
+        if cmd_name not in self.commands and cmd_name in self.list_commands(ctx):
+            self.add_command(self._made(cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*self.entries, *super().list_commands(ctx)]
+        return [*self.entries, *self.extra]
 
     def _made(self, verb: str) -> Any:
-        if verb not in self.entries:
-            return None
-        single = typer.Typer(add_completion=False)
-        single.command(verb, help=self.entries[verb].summary)(Command(self.entries[verb]))
-        made = typer.main.get_command(single)
-        self.add_command(made, verb)
-        return made
+        if verb in self.extra:
+            return loaded(verb, self.extra[verb])
+        entry = self.entries[verb]
+        return made(verb, Command(entry), entry.summary)
 
 
 def subject(name: str) -> Subject | None:

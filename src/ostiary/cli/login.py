@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ostiary.cli.client import Problem, Target, fail, run
+from ostiary.cli.output import written
 from ostiary.cli.profiles import PROFILE, Profile, changing, forget, load
 from ostiary.cli.secret import ask, read
 from ostiary.cli.target import URL, Asked, Json, Login, PasswordFile, ProfileName, Url, chosen, target
@@ -76,8 +77,6 @@ def whoami(
         found = run(whom, "login.check", {}).result
     except Problem as problem:
         fail(problem)
-    from ostiary.cli.tables import written
-
     written({**found, "url": whom.url, "profile": whom.profile or None}, sys.stdout, as_json=as_json)
 
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
 from msgspec import Struct
 
 from ostiary.cli.files import directory, replace
+from ostiary.cli.output import written
 
 PROFILE = "OSTIARY_PROFILE"
 
@@ -100,7 +101,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="the result as JS
         {"profile": name, "current": name == found.current, "url": each.url, "user": each.user, "created": each.created}
         for name, each in found.profiles.items()
     ]
-    _show(rows, as_json)
+    written(rows, sys.stdout, as_json=as_json)
 
 
 def names(incomplete: str) -> list[str]:
@@ -132,12 +133,6 @@ def forget(found: Profiles, name: str) -> None:
     found.profiles.pop(name, None)
     if found.current == name:
         found.current = ""
-
-
-def _show(result: Any, as_json: bool) -> None:
-    from ostiary.cli.tables import written
-
-    written(result, sys.stdout, as_json=as_json)
 
 
 def _fail(message: str) -> NoReturn:

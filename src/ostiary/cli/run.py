@@ -11,7 +11,7 @@ from msgspec import Struct
 from ostiary.cli.catalog import Entry
 from ostiary.cli.client import REFUSED, Done, Problem, Target, fail, run
 from ostiary.cli.files import replace
-from ostiary.cli.tables import console, printable, written
+from ostiary.cli.output import printable, say, written
 
 PAGE = 1000
 """Rows that are asked for at once; every listing takes so many."""
@@ -42,7 +42,7 @@ def execute(entry: Entry, params: dict[str, Any], whom: Target, wanted: Wanted) 
         written(done.result, sys.stdout, as_json=wanted.as_json)
     _draw(pictures, wanted)
     if done.applied and not wanted.as_json:
-        console(sys.stderr, stderr=True).print(f"in force: {done.applied}", style="dim", markup=False, highlight=False)
+        say(f"in force: {done.applied}", dim=True)
     if isinstance(done.result, dict) and any(done.result.get(name) is False for name in VERDICTS):
         raise typer.Exit(REFUSED)
 

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from ostiary import supervisor
+from ostiary.cli.output import written
 from ostiary.cli.serve import DEFAULT, Config, Json
 from ostiary.core.refusal import Refusal
 from ostiary.store.keeping import rfc3339
@@ -134,8 +135,6 @@ def check(config: Config = DEFAULT, url: Url = "", as_json: Json = False) -> Non
         from ostiary.store.check import check as checked
 
         found = checked(_store(config, url)[0])
-    from ostiary.cli.tables import written
-
     written(msgspec.to_builtins(found), sys.stdout, as_json=as_json)
     raise typer.Exit(0 if found.valid else 1)
 

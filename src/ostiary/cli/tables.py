@@ -2,7 +2,6 @@
 
 from typing import Any, TextIO
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary.cli.moments import rfc3339
+from ostiary.cli.output import printable
 from ostiary.core.configuration.measure import Duration
 
 MOMENTS = frozenset({
@@ -25,17 +25,9 @@ MOST_IN_A_CELL = 3
 """Members of an object that is shown inside another's row."""
 
 
-def written(result: Any, stream: TextIO, *, as_json: bool = False) -> None:
-    """Write a result as a table or JSON."""
-    if as_json:
-        stream.write(msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n")
-    else:
-        show(result, console(stream))
-
-
-def console(stream: TextIO, *, stderr: bool = False) -> Console:
+def console(stream: TextIO) -> Console:
     """Lines for a pipe are not cut to the width of a terminal that is not there."""
-    return Console(stderr=stderr, width=None if stream.isatty() else 4096, highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else 4096, highlight=False)
 
 
 def show(result: Any, console: Console) -> None:
@@ -144,8 +136,3 @@ def _limit(value: dict[str, Any]) -> str:
     by = f" by {value['by']}" if value.get("by") else ""
     name = f" ({value['name']})" if value.get("name") else ""
     return f"{value['requests']} per {window}{by}{name}"
-
-
-def printable(text: str, keep: str = "") -> str:
-    """The text without what would steer a terminal."""
-    return "".join(each if each in keep or each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
