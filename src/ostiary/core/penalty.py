@@ -1,6 +1,7 @@
 """What failed log-ins cost: a growing wait for an account, and a bar for an address that fails all over."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from msgspec import Struct
@@ -61,6 +62,7 @@ def spared(near: str, networks: Sequence[str]) -> bool:
     return any(own.overlaps(ip_network(each)) for each in networks if ip_network(each).version == own.version)
 
 
+@lru_cache(4096)
 def neighbourhood(address: str) -> str:
     """What counts as one address: an IPv4 address, the /64 of an IPv6 one; other text as it is."""
     try:
