@@ -9,7 +9,7 @@ from ostiary.control.users import OwnUser, RegisterUser, SetPassword, check_swit
 from ostiary.core.oauth import text_ok
 from ostiary.core.people import User, email_ok
 from ostiary.core.permission import NOBODY
-from ostiary.core.refusal import Forbidden
+from ostiary.core.refusal import Forbidden, Unauthenticated
 from ostiary.dialects.deis.asked import Asked, Fields
 from ostiary.dialects.deis.pages import user_object
 from ostiary.dialects.deis.tokens import principal, token
@@ -40,11 +40,11 @@ async def register(asked: Asked) -> Answer:
 async def _through_the_switch(asked: Asked) -> Asked:
     """The request, with who asks where the mode is `admin_only`; in the others nobody looks."""
     control = asked.desk.control
-    if await mode(control) == "admin_only" and token(asked.request):
-        asked = replace(asked, call=replace(asked.call, principal=await principal(asked.desk, asked.request)))
     try:
+        if await mode(control) == "admin_only" and token(asked.request):
+            asked = replace(asked, call=replace(asked.call, principal=await principal(asked.desk, asked.request)))
         await check_switch(control, asked.call)
-    except Forbidden as refusal:
+    except (Forbidden, Unauthenticated) as refusal:
         await asked.desk.registry.refused(control, "users.register", asked.call, refusal)
         if refusal.code == "registration.administrators" and asked.call.principal is NOBODY:
             raise Said(error(403, NO_CREDENTIALS)) from None

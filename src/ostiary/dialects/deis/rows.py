@@ -98,9 +98,10 @@ _PATTERNS = [(path.split("/"), methods) for path, methods in PATHS.items()]
 
 def find(path: str) -> tuple[dict[str, Row], dict[str, str]] | None:
     """The rows of a path by method, and the names in it, percent-decoded once. One slash at the end is ignored."""
-    if path != "/v1" and not path.startswith("/v1/"):
+    start, rest = path[:4].removesuffix("/"), path[4:]
+    if start != "/v1" or rest.startswith("/"):
         return None
-    given = path.removeprefix("/v1").removeprefix("/").removesuffix("/").split("/")
+    given = rest.removesuffix("/").split("/")
     for pattern, methods in _PATTERNS:
         if _fits(pattern, given):
             pairs = zip(pattern, given, strict=False)
