@@ -18,6 +18,7 @@ from ostiary.core.configuration.settings import ApifestSettings, DialectSettings
 from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import Snapshot
 from ostiary.dialects.apifest import Apifest
+from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
 from ostiary.dialects.message import Answer, Request
@@ -104,7 +105,9 @@ class House:
         self.registry = Registry([*SUBJECTS, *more])
         self.desk = Desk(self.registry, self.control, lambda: self.settings)
         native = Native(self.desk, Metrics())
-        self.router = Router([Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), native])
+        self.router = Router(
+            [Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), Deis(self.desk), native]
+        )
 
     def clock(self) -> int:
         return self.now

@@ -32,6 +32,7 @@ from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import SECOND
 from ostiary.dialects.apifest import Apifest
+from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
 from ostiary.dialects.http import Listener
@@ -138,7 +139,7 @@ class Room:
         self.control = wiring.connect(self.server, self.reloader)
         self.registry = registry()
         self.desk = Desk(self.registry, self.control, self.settings)
-        surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Native(self.desk, Metrics()))
+        surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Deis(self.desk), Native(self.desk, Metrics()))
         router = Router([Apifest(self.desk), *surfaces])
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
