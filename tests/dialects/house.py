@@ -18,6 +18,7 @@ from ostiary.core.configuration.settings import ApifestSettings, DialectSettings
 from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import Snapshot
 from ostiary.dialects.apifest import Apifest
+from ostiary.dialects.cikit import Cikit
 from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
@@ -106,7 +107,14 @@ class House:
         self.desk = Desk(self.registry, self.control, lambda: self.settings)
         native = Native(self.desk, Metrics())
         self.router = Router(
-            [Apifest(self.desk), Oauth(self.desk, lambda: ISSUER), Doorman(self.desk), Deis(self.desk), native]
+            [
+                Cikit(self.desk),
+                Apifest(self.desk),
+                Oauth(self.desk, lambda: ISSUER),
+                Doorman(self.desk),
+                Deis(self.desk),
+                native,
+            ]
         )
 
     def clock(self) -> int:

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 from tests.store.values import NOW, RECORD, furnish, request
 
 from ostiary.core.digest import digest
+from ostiary.core.people import KNOWN_FOR, Kind
 from ostiary.core.refusal import Refusal
 from ostiary.store.changes import append
+from ostiary.store.people import NewCredential, NewUser, Proof
 from ostiary.store.ports import RecordFilter
 from ostiary.store.purge import DAY, MOST, STALE, SqlPurge
 from ostiary.store.sql import Sql
@@ -106,6 +108,40 @@ async def test_a_purge_among_issues_takes_none_of_theirs(store: Store) -> None:
     assert isinstance(steps, list)
     assert len(await store.tokens.live([each.digest for each in fresh], now)) == 500
     assert await count(store, "tokens") == 500
+
+
+async def test_credentials_stay_a_day_after_their_end_and_used_refresh_tokens_too(store: Store) -> None:
+    user = await store.users.create(NewUser("ann", "viewer", NOW), RECORD)
+
+    def made(name: str, kind: Kind, expires: int) -> NewCredential:
+        return NewCredential(digest(name), kind, b"family", NOW, expires, NOW)
+
+    pair = [made("access", Kind.ACCESS, NOW + 1), made("refresh", Kind.REFRESH, NOW + 2)]
+    await store.credentials.open(Proof(user.number), pair, RECORD, "192.0.2.1")
+    await store.credentials.replace(digest("refresh"), [made("next", Kind.REFRESH, NOW + 9)], RECORD)
+    for name in ("lasting", "ended"):
+        await store.credentials.create(user.number, made(name, Kind.PERSONAL, 0), RECORD)
+    await store.credentials.end_all(user.number, [Kind.PERSONAL], RECORD)
+    await store.credentials.create(user.number, made("live", Kind.PERSONAL, 0), RECORD)
+
+    async def kept(now: int) -> set[str]:
+        await purged(store, now)
+        names = ("access", "refresh", "next", "lasting", "ended", "live")
+        return {name for name in names if await store.credentials.find(digest(name)) is not None}
+
+    assert await kept(NOW + DAY) == {"access", "refresh", "next", "lasting", "ended", "live"}
+    assert await kept(NOW + DAY + 2) == {"refresh", "next", "live"}
+    assert await kept(NOW + DAY + 9) == {"next", "live"}
+    assert await kept(NOW + 9000 * DAY) == {"live"}
+
+
+async def test_addresses_are_known_for_thirty_days(store: Store) -> None:
+    user = await store.users.create(NewUser("ann", "viewer", NOW), RECORD)
+    await store.credentials.open(Proof(user.number), [], RECORD, "192.0.2.1")
+    await purged(store, RECORD.at + KNOWN_FOR)
+    assert await count(store, "known_addresses") == 1
+    await purged(store, RECORD.at + KNOWN_FOR + 1)
+    assert await count(store, "known_addresses") == 0
 
 
 PURGER = """

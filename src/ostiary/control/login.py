@@ -16,6 +16,7 @@ from ostiary.control.vault import Vault
 from ostiary.core.digest import digest
 from ostiary.core.penalty import neighbourhood
 from ostiary.core.people import (
+    KNOWN_FOR,
     MOST_EMAIL,
     MOST_PASSWORD,
     Kind,
@@ -33,8 +34,6 @@ from ostiary.store.people import Account, NewCredential, Proof, Users
 STAND_IN = "$argon2id$v=19$m=19456,t=2,p=1$b3N0aWFyeS1zdGFuZC1pbg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 """Checked where there is no such user, so that an answer takes the same time; no password fits it."""
 ISSUER = "ostiary"
-KNOWN_FOR = 30 * 86_400 * SECOND
-"""How long an address counts as its user's own after a log-in from there."""
 
 
 class Login:
@@ -80,7 +79,7 @@ class Login:
         return found
 
     async def by_code(self, name: str, code: str, address: str = "") -> tuple[Account, int]:
-        """The account that a code opens, and the code's step, which has to be used up (Proof).
+        """The account that a code opens, and the code's step, which has to be used up (Proof); 0: it has not.
 
         Refuses Limited `login.throttled`, NotFound `user.unknown`, Unauthenticated `login.code`, Forbidden
         `login.inactive` for the right code of a disabled user.
@@ -91,13 +90,13 @@ class Login:
         attempt = self._penalties.begin(_account(name), address, known=known)
         if found is None:
             raise NotFound("user.unknown", "There is no such user")
-        step = self._step(found, code)
-        if step is None or step <= found.totp_step:
+        step, once = self._step(found, code), self._rules().totp_single_use
+        if step is None or (once and step <= found.totp_step):
             raise Unauthenticated("login.code", "The code is not valid")
         attempt.succeed()
         if not found.user.active:
             raise Forbidden("login.inactive", "The user is not active")
-        return found, step
+        return found, step if once else 0
 
     def _step(self, account: Account, code: str) -> int | None:
         secret = self._vault.open(str(account.user.number), account.totp) if account.totp else ""

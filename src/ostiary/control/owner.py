@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
-from ostiary.core.people import check_password, email_ok, user_name_ok
+from ostiary.core.people import check_password, email_ok, totp_secret_ok, user_name_ok
 from ostiary.core.permission import OWNER_ROLE, Principal
 from ostiary.core.refusal import Conflict, Invalid
 from ostiary.store.people import NewUser
@@ -33,7 +33,7 @@ class OneTime(Struct, frozen=True):
 async def ensure_owner(control: Control, wanted: Owner | None) -> OneTime | None:
     """Register the owner if nobody is; what was made up for that, or None.
 
-    Refuses Invalid `owner.name`, `owner.email`, `owner.password` where `wanted` breaks the rules.
+    Refuses Invalid `owner.name`, `owner.email`, `owner.password`, `owner.totp_secret` where `wanted` breaks the rules.
     """
     if not await control.users.empty():
         return None
@@ -60,6 +60,8 @@ def check(owner: Owner, least: int) -> None:
         raise Invalid("owner.name", "bootstrap.owner.name is not a valid user name")
     if owner.email and not email_ok(owner.email):
         raise Invalid("owner.email", "bootstrap.owner.email is not a valid address")
+    if owner.totp_secret and not totp_secret_ok(owner.totp_secret):
+        raise Invalid("owner.totp_secret", "bootstrap.owner.totp_secret is not 16 to 128 characters of base32")
     try:
         check_password(owner.password, owner.name, least)
     except Invalid as refusal:

@@ -4,7 +4,7 @@ import re
 
 from ostiary.control.control import Control
 from ostiary.core.digest import digest
-from ostiary.core.people import Credential, Kind, Role, State, User, state
+from ostiary.core.people import Credential, Kind, Role, State, User, end, state
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Forbidden, Unauthenticated
 from ostiary.core.snapshot import SECOND
@@ -16,6 +16,8 @@ TOUCHED = 3600 * SECOND
 """A personal token's last use is kept as exactly as this."""
 SESSION_KEYS, SESSION_TYPE = "session", "session+jwt"
 """Purpose of the keys that sign session tokens, and the `typ` of those (RFC 8725 section 3.11)."""
+REMEMBERED = 86_400 * SECOND
+"""So long a credential that has expired is told so."""
 _OPAQUE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 SIGNED_IN = frozenset({Kind.SESSION, Kind.PERSONAL, Kind.ACCESS})
 """Kinds that stand for their user; a refresh token does not."""
@@ -29,10 +31,11 @@ def principal_of(user: User, role: Role | None, credential: str, held: bytes = b
     return Principal("user", user.name, permissions, credential, user.number, user.role, held)
 
 
-async def presented(control: Control, text: str) -> Principal:
+async def presented(control: Control, text: str, *, refresh: bool = False) -> Principal:
     """Whom a token stands for: a session token, a personal token, one of a log-in by code, or an OAuth access token.
 
-    Refuses Unauthenticated: `credential.unknown`, `credential.expired`, `credential.inactive` (its user is disabled),
+    With `refresh` a live refresh token stands for its user too, without any permission. Refuses Unauthenticated:
+    `credential.unknown`, `credential.expired` (within the last day), `credential.inactive` (its user is disabled),
     `credential.refused` for everything else (ended, cut off, a refresh token).
     """
     if len(text) > MOST_TOKEN:
@@ -42,10 +45,18 @@ async def presented(control: Control, text: str) -> Principal:
     holder = await control.credentials.find(digest(text))
     if holder is None:
         return await _application(control, text)
+    if refresh and holder.credential.kind is Kind.REFRESH:
+        return _refreshing(control, holder)
     if holder.credential.kind not in SIGNED_IN or holder.credential.kind is Kind.SESSION:
         raise refused()
     await _check(control, holder)
     return _holder(holder)
+
+
+def _refreshing(control: Control, holder: Holder) -> Principal:
+    if state(holder.credential, holder.user, control.clock()) is not State.LIVE:
+        raise refused()
+    return principal_of(holder.user, None, named(holder.credential), holder.credential.digest)
 
 
 async def _session(control: Control, text: str) -> Principal:
@@ -72,12 +83,12 @@ async def _application(control: Control, text: str) -> Principal:
 
 async def _check(control: Control, holder: Holder) -> None:
     """Refuse what is not live; remember that it was used."""
-    now, credential = control.clock(), holder.credential
-    match state(credential, holder.user, now, control.rules.people.personal_idle):
+    now, credential, idle = control.clock(), holder.credential, control.rules.people.personal_idle
+    match state(credential, holder.user, now, idle):
         case State.LIVE:
             if credential.kind is Kind.PERSONAL and now - credential.used >= TOUCHED:
                 await control.credentials.touch({credential.digest: now})
-        case State.EXPIRED:
+        case State.EXPIRED if now < end(credential, idle) + REMEMBERED:
             raise Unauthenticated("credential.expired", "The credential has expired")
         case State.INACTIVE:
             raise Unauthenticated("credential.inactive", "The user is not active")

@@ -15,6 +15,8 @@ _SECRET = re.compile(r"[A-Z2-7]{16,128}", re.ASCII)
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,50}", re.ASCII)
 MOST_EMAIL = 254
 MOST_PASSWORD = 1024
+KNOWN_FOR = 30 * 86_400 * SECOND
+"""How long an address counts as its user's own after a log-in from there."""
 
 
 class OwnKey(Struct, frozen=True):
@@ -50,6 +52,8 @@ class PeopleRules(Struct, frozen=True):
     totp_window: int = 1
     """Steps before and after the present one of which a code is taken."""
     totp_issuer: str = "Ostiary"
+    totp_single_use: bool = True
+    """Whether a code is taken once, and none of an earlier step after it."""
     second_factor: bool = False
     """Whether a password alone does not do for users with a TOTP secret."""
     account_failures: int = 5
@@ -166,8 +170,8 @@ def user_name_ok(name: str) -> bool:
 
 
 def totp_secret_ok(secret: str) -> bool:
-    """Whether `secret` is base32 text of a usable length (RFC 4226 section 4 asks for 128 bits or more)."""
-    return _SECRET.fullmatch(secret) is not None
+    """Whether `secret` is base32 text (RFC 4648 section 6) of 80 bits or more, as authenticator applications make."""
+    return _SECRET.fullmatch(secret) is not None and len(secret) % 8 not in (1, 3, 6)
 
 
 def role_name_ok(name: str) -> bool:

@@ -133,10 +133,10 @@ def _shown(desk: Desk, request: Request, principal: Principal) -> bool:
     return desk.control.csrf.holds("session", principal.digest.hex(), shown)
 
 
-async def by_token(desk: Desk, request: Request, token: str) -> Principal:
-    """The principal of a token. One that never was ours counts as a guess against the address."""
+async def by_token(desk: Desk, request: Request, token: str, *, refresh: bool = False) -> Principal:
+    """The principal of a token; `refresh` as for `presented`. One that never was ours is a guess of its address."""
     try:
-        return await presented(desk.control, token)
+        return await presented(desk.control, token, refresh=refresh)
     except Unauthenticated as refusal:
         if refusal.code == "credential.unknown":
             desk.control.penalties.begin("", request.address, known=False)

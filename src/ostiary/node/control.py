@@ -32,6 +32,7 @@ from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import SECOND
 from ostiary.dialects.apifest import Apifest
+from ostiary.dialects.cikit import Cikit
 from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
@@ -140,7 +141,7 @@ class Room:
         self.registry = registry()
         self.desk = Desk(self.registry, self.control, self.settings)
         surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Deis(self.desk), Native(self.desk, Metrics()))
-        router = Router([Apifest(self.desk), *surfaces])
+        router = Router([Apifest(self.desk), Cikit(self.desk), *surfaces])
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
@@ -209,7 +210,8 @@ class Room:
     async def own(self) -> None:
         """Make the owner where nobody is registered. Its one-time password goes to the terminal, through no log."""
         wanted = self.settings().bootstrap.owner
-        owner = Owner(wanted.name, wanted.password.reveal(), wanted.email) if wanted else None
+        totp = wanted.totp_secret.reveal() if wanted and wanted.totp_secret else ""
+        owner = Owner(wanted.name, wanted.password.reveal(), wanted.email, totp) if wanted else None
         made = await ensure_owner(self.control, owner)
         if made is not None:
             report(owner=f"owner {made.name}, one-time password {made.password} (shown this once)")

@@ -6,6 +6,8 @@ log, and those with a number below the cut-off's are refused.
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from ostiary.core.people import Credential, Kind
 from ostiary.core.refusal import Unauthenticated
 from ostiary.store.changes import append, keep, log, newest
@@ -127,7 +129,8 @@ def _replace(
     family, spent, number = row
     if not sql.change(_SPEND, digest=old, at=record.at):
         early = spent is not None and record.at - spent < grace
-        return Reused(Changed(0, ()) if early else _end_family(sql, family, record))
+        reused = replace(record, outcome="credential.reused")
+        return Reused(Changed(0, ()) if early else _end_family(sql, family, reused))
     ended = tuple(each[0] for each in sql.rows(_END_FAMILY, family=family, at=record.at))
     _insert(sql, number, made)
     return Changed(log(sql, "credential.replaced", old.hex(), record), (old, *ended))

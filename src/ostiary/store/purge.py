@@ -7,6 +7,7 @@ made issuing two times slower.
 
 from typing import NamedTuple
 
+from ostiary.core.people import KNOWN_FOR
 from ostiary.core.snapshot import SECOND
 from ostiary.store.sql import Line
 from ostiary.store.tokens import KEPT
@@ -21,6 +22,16 @@ DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < :before OR
 _BROWSER_LOGINS = """
 DELETE FROM browser_logins
 WHERE digest IN (SELECT digest FROM browser_logins WHERE expires < :before ORDER BY expires LIMIT :most)
+"""
+# A spent refresh token stays as long as it would have lived: shown again, it ends what came of it. What has no end of
+# its own goes once it was ended.
+_CREDENTIALS = """
+DELETE FROM credentials WHERE id IN (
+  SELECT id FROM credentials WHERE expires < :before AND (expires > 0 OR ended < :before) ORDER BY expires LIMIT :most)
+"""
+_ADDRESSES = """
+DELETE FROM known_addresses WHERE (user_number, address) IN (
+  SELECT user_number, address FROM known_addresses WHERE at < :before ORDER BY at LIMIT :most)
 """
 # From the oldest on, up to the first that is too young: so no gap comes. The last of those looked at stays: at the end
 # it is the newest of all, whose number the next one follows.
@@ -43,6 +54,8 @@ STALE = (
     Stale("tokens", KEPT, _TOKENS),
     Stale("changes", DAY, _CHANGES),
     Stale("browser_logins", 0, _BROWSER_LOGINS),
+    Stale("credentials", DAY, _CREDENTIALS),
+    Stale("known_addresses", KNOWN_FOR, _ADDRESSES),
 )
 
 

@@ -554,6 +554,7 @@ def people_rules(settings: Settings) -> PeopleRules:
         single_session=settings.cikit.single_session,
         totp_window=settings.totp.window,
         totp_issuer=settings.totp.issuer,
+        totp_single_use=settings.totp.single_use,
         second_factor=login.second_factor,
         account_failures=login.account_failures,
         address_failures=login.address_failures,

@@ -287,6 +287,7 @@ class TotpSettings(Section, frozen=True):
         Annotated[int, Meta(ge=0, le=10)], about("steps of 30 s before and after the present one that count", "1")
     ] = 1
     issuer: Annotated[str, about("what authenticator applications show", "Ostiary")] = "Ostiary"
+    single_use: Annotated[bool, about("a code is taken once, and none of an earlier step after it", "true")] = True
 
 
 class TokenSettings(Section, frozen=True):
