@@ -11,11 +11,12 @@ HERE = Path(__file__).resolve().parent
 CASES = HERE / "cases"
 COVERED = HERE / "covered.txt"
 OWNER, EMAIL, PASSWORD = "admin", "admin@example.com", "change-me-please-1"
+SECRET = "JBSWY3DPEHPK3PXP"
 """The owner of examples/conformance/ostiary.yaml."""
 VARIABLES: dict[str, dict[str, str]] = {
     "apifest": {"username": OWNER, "password": PASSWORD},
     "doorman": {"admin_email": EMAIL, "admin_password": PASSWORD},
-    "cikit": {"owner_name": OWNER},
+    "cikit": {"owner_name": OWNER, "owner_secret": SECRET},
     "deis": {"owner_name": OWNER, "owner_password": PASSWORD},
 }
 """By the beginning of the file's name: what the contracts ask to be told."""
