@@ -56,6 +56,30 @@ class Unasked:
     async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
         raise AssertionError
 
+    async def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        raise AssertionError
+
+
+class Kept(Unasked):
+    """Tokens of which some are kept."""
+
+    async def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        return {digest for digest in digests if digest.startswith(b"old")}
+
+
+async def test_only_tokens_that_never_were_count_as_guesses() -> None:
+    counted: list[str] = []
+
+    def guess(address: str) -> int:
+        counted.append(address)
+        return 7 if len(counted) > 2 else 0
+
+    ticks = Ticks()
+    one = Authority(Kept(), Rules, ticks, ticks, guess)
+    assert await one.guessed({b"old1": "a", b"x": "b", b"y": "b", b"old2": "b"}) == {}
+    assert await one.guessed({b"z": "b", b"old3": "c"}) == {"b": 7}
+    assert counted == ["b", "b", "b"]
+
 
 def authority(ticks: Ticks) -> Authority:
     """One that counts by `ticks`."""

@@ -29,6 +29,7 @@ class FakeControl:
     tats: dict[bytes, int] = field(default_factory=dict)
     asked: list[bytes] = field(default_factory=list)
     draws: int = 0
+    guesses: dict[bytes, str] = field(default_factory=dict)
     worker: Worker = field(init=False)
     silent: bool = False
 
@@ -39,6 +40,9 @@ class FakeControl:
         known = {sha256(text.encode()).digest(): admission for text, admission in self.tokens.items()}
         answers = {digest: known.get(digest) for digest in digests}
         asyncio.get_running_loop().call_soon(self.worker.answers, answers)
+
+    def guessed(self, guesses: dict[bytes, str]) -> None:
+        self.guesses |= guesses
 
     def draw(self, wants: list[Want]) -> None:
         self.draws += len(wants)

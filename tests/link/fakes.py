@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -32,6 +32,9 @@ class Authority:
         self.read.set()
         await self.gate.wait()
         return answers
+
+    async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
+        return dict.fromkeys(guesses.values(), 1000)
 
     def draw(self, wants: Sequence[Want]) -> list[Grant]:
         return [Grant(want.key, want.cells, 0) for want in wants]
@@ -70,6 +73,9 @@ class Door:
 
     def answers(self, admissions: dict[bytes, Admission | None]) -> None:
         self._write("answers", admissions)
+
+    def barred(self, until: dict[str, int]) -> None:
+        self._write("barred", sorted(until))
 
     def granted(self, grants: list[Grant]) -> None:
         self._write("granted", grants)

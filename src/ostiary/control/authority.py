@@ -1,7 +1,7 @@
 """What workers ask: which tokens pass, and how many requests a limit still has."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ostiary.core.admission import Admission
@@ -22,17 +22,26 @@ class Live(Protocol):
     async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
         """Those that pass at `now`."""
 
+    async def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those that are kept, whatever their state."""
+
 
 class Authority:
     """Answers the link. `clock` is Unix time, `ticks` never goes back; both in microseconds."""
 
     def __init__(
-        self, tokens: Live, rules: Callable[[], Rules], clock: Callable[[], int], ticks: Callable[[], int]
+        self,
+        tokens: Live,
+        rules: Callable[[], Rules],
+        clock: Callable[[], int],
+        ticks: Callable[[], int],
+        guess: Callable[[str], int] = lambda address: 0,
     ) -> None:
         self._tokens = tokens
         self._rules = rules
         self._clock = clock
         self._ticks = ticks
+        self._guess = guess
         self._counters: OrderedDict[bytes, tuple[Limit, int]] = OrderedDict()
 
     async def admit(self, digests: Sequence[bytes]) -> dict[bytes, Admission | None]:
@@ -40,6 +49,13 @@ class Authority:
         live = await self._tokens.live(digests, self._clock())
         default = self._rules().default_limit
         return {each: admission(live[each], default) if each in live else None for each in digests}
+
+    async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
+        """Count those of the tokens that never were; the addresses barred now, with the microseconds left."""
+        known = await self._tokens.known(list(guesses))
+        addresses = [address for digest, address in guesses.items() if digest not in known]
+        left = {address: self._guess(address) for address in addresses}
+        return {address: wait for address, wait in left.items() if wait}
 
     def draw(self, wants: Sequence[Want]) -> list[Grant]:
         """One Grant a Want, in their order: as many cells as the limit has left, up to those wanted."""

@@ -19,6 +19,7 @@ from ostiary.core.penalty import Penalty, barred, fail, neighbourhood, recent, s
 from ostiary.core.people import PeopleRules
 from ostiary.core.refusal import Limited
 from ostiary.core.snapshot import SECOND
+from ostiary.link.messages import Change
 
 MOST = 100_000
 """Accounts and addresses that are remembered at once; beyond, the one that failed longest ago is forgotten."""
@@ -117,6 +118,14 @@ class Penalties:
             failures.append(now)
             self._addresses.set(near, failures)
         return Attempt(self, key, near, now)
+
+    def guess(self, address: str) -> int:
+        """Count a token that never was against an address; microseconds for which that is barred now."""
+        try:
+            self.begin("", address, known=False)
+        except Throttled:
+            pass  # barred already: a guess more prolongs nothing
+        return self._barred(neighbourhood(address), self._clock())
 
     def forgive(self, account: tuple[str, bool], address: str, at: int) -> None:
         """What a success gives back."""
@@ -242,4 +251,7 @@ async def clear(control: Control, call: Call, params: ClearPenalties) -> Cleared
         ("account", ""), ("address", ""),
     }  # fmt: skip
     which = (lambda each: (each.kind, each.name) in wanted) if wanted else None
-    return Cleared(control.penalties.forget(which))
+    count = control.penalties.forget(which)
+    # Workers know who is barred; what they have drawn of limits, they draw again.
+    call.trail.receipt = await control.workers.apply(Change(0, limits=True, streams=False))
+    return Cleared(count)

@@ -129,6 +129,10 @@ class Exchange:
         elif not digest:
             self._not_valid()
             return
+        if wait := worker.guesses.wait(self.fields.address, now):
+            seconds = max(1, -(-wait // 1_000_000))
+            self.refuse(429, None, b"retry-after: %d\r\n" % seconds, "too many unknown tokens")
+            return
         if not worker.ask(digest, self):
             self.unavailable("control is away")
             return

@@ -26,6 +26,7 @@ from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
 from ostiary.gateway.exchange import NEVER, Exchange
 from ostiary.gateway.generation import Generation, Lazy, Match, Target
+from ostiary.gateway.guesses import Guesses
 from ostiary.gateway.plugins import Plugins
 from ostiary.gateway.tls import client_context, server_context
 from ostiary.gateway.upstream import Upstream
@@ -70,6 +71,10 @@ class Worker:
         self.accounts = Accounts()
         self.log = AccessLog(self.accounts.counters)
         self.cells = Cells()
+        self.guesses = Guesses(
+            lambda guesses: self._control.guessed(guesses),
+            lambda seconds, then: asyncio.get_running_loop().call_later(seconds, then),
+        )
         self.settings = Gateway()
         self.admissions = Admissions(self.settings.max_admissions, self.cells)
         self.max_head = self.settings.max_head
@@ -204,6 +209,8 @@ class Worker:
         for digest, admission in admissions.items():
             admitted = self.admissions.take_in(digest, admission, now, wall)
             for exchange in self._asking.pop(digest, ()):
+                if admitted is None:
+                    self.guesses.note(digest, exchange.fields.address)
                 exchange.answered(admitted, now)
             if digest in self._doubted:
                 self._doubted.discard(digest)
@@ -217,11 +224,16 @@ class Worker:
         if wants:
             self._control.draw(wants)
 
+    def barred(self, until: dict[str, int]) -> None:
+        """These addresses have guessed too often."""
+        self.guesses.bar(until)
+
     def change(self, change: Change) -> dict[str, int]:
         """Something ended: drop what is cached of it and end its open streams. Gives what was dropped, by kind."""
         dropped = {"admissions": self.admissions.drop(change)}
         if change.limits:
             dropped["limits"] = self.cells.forget()
+            self.guesses.lift()
         if change.streams:
             dropped["streams"] = self._cut(change)
         return dropped

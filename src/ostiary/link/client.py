@@ -13,11 +13,13 @@ from ostiary.link.messages import (
     Answers,
     Applied,
     Ask,
+    Barred,
     Change,
     Collect,
     Draw,
     Grant,
     Granted,
+    Guesses,
     Hello,
     Lease,
     Prepare,
@@ -44,6 +46,9 @@ class Control(Protocol):
     def ask(self, digests: list[bytes]) -> None:
         """Which of these token digests pass? Comes back as `Door.answers`."""
 
+    def guessed(self, guesses: dict[bytes, str]) -> None:
+        """These tokens were shown and do not pass: digest -> address. May come back as `Door.barred`."""
+
     def draw(self, wants: list[Want]) -> None:
         """Cells for limits. Comes back as `Door.granted`, one Grant a Want, in their order."""
 
@@ -54,6 +59,9 @@ class Door(Protocol):
     def lease(self, until: int) -> None: ...
     def answers(self, admissions: dict[bytes, Admission | None]) -> None: ...
     def granted(self, grants: list[Grant]) -> None: ...
+    def barred(self, until: dict[str, int]) -> None:
+        """These addresses have guessed too often: until when, in monotonic ns."""
+
     def change(self, change: Change) -> dict[str, int]:
         """Drop what it names; return what was dropped, by kind."""
 
@@ -99,6 +107,10 @@ class Client:
     def ask(self, digests: list[bytes]) -> None:
         if self._session is not None:
             self._session.send(Ask(digests))
+
+    def guessed(self, guesses: dict[bytes, str]) -> None:
+        if self._session is not None:
+            self._session.send(Guesses(guesses))
 
     def draw(self, wants: list[Want]) -> None:
         if self._session is not None:
@@ -172,6 +184,8 @@ class Session:
                 door.granted(message.grants)
             case Lease():
                 door.lease(message.until)
+            case Barred():
+                door.barred(message.until)
             case Change():
                 self.send(Applied(message.seq, door.change(message)))
             case Routes():

@@ -164,8 +164,20 @@ class Report(Struct, array_like=True, tag="report", frozen=True):
     """Levels, e.g. `connections`, `admissions`."""
 
 
-ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect
-ToControl = Hello | Ask | Draw | Applied | Prepared | Swapped | Report
+class Guesses(Struct, array_like=True, tag="guesses", frozen=True):
+    """Tokens that control does not admit: digest -> the address that showed it (core.penalty.neighbourhood)."""
+
+    guesses: dict[bytes, str]
+
+
+class Barred(Struct, array_like=True, tag="barred", frozen=True):
+    """Addresses that have shown too many tokens that never were: until when (the machine's monotonic ns)."""
+
+    until: dict[str, int]
+
+
+ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect | Barred
+ToControl = Hello | Ask | Draw | Applied | Prepared | Swapped | Report | Guesses
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -16,24 +16,26 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from ostiary.core.admission import Admission
-from ostiary.core.refusal import Invalid, Unavailable
+from ostiary.core.refusal import Invalid, Refusal, Unavailable
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.frames import Broken, Channel, frame
 from ostiary.link.messages import (
     Answers,
     Applied,
     Ask,
+    Barred,
     Change,
     Collect,
     Draw,
     Grant,
     Granted,
+    Guesses,
     Hello,
     Lease,
     Prepare,
@@ -73,6 +75,9 @@ class Authority(Protocol):
 
     def draw(self, wants: Sequence[Want]) -> list[Grant]:
         """One Grant a Want, in their order."""
+
+    async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
+        """Count tokens that never were against their addresses; those barred now, with the microseconds left."""
 
 
 class Image:
@@ -502,6 +507,8 @@ class Server:
         match message:
             case Ask():
                 self._ask(slot, message.digests)
+            case Guesses() if self._tasks is not None:
+                self._tasks.create_task(self._bar(message.guesses))
             case Draw():
                 slot.send(Granted(self._authority.draw(message.wants)))
             case Applied():
@@ -549,6 +556,17 @@ class Server:
             again = stale(admissions, changes)
             slot.asked.update(dict.fromkeys(again))
             channel.send(Answers({digest: admissions.get(digest) for digest in batch if digest not in again}))
+
+    async def _bar(self, guesses: Mapping[bytes, str]) -> None:
+        """Have all workers bar the addresses that guess."""
+        try:
+            barred = await self._authority.guessed(guesses)
+        except Refusal as refusal:
+            log.warning("guessed tokens are not counted: %s", refusal.message)
+            return
+        until = {address: self._clock() + left * 1000 for address, left in barred.items()}
+        for slot in self._slots.values() if until else ():
+            slot.send(Barred(until))
 
     # Movement
 

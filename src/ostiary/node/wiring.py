@@ -30,14 +30,15 @@ class Wiring:
         self._key = key
         self._entropy = entropy
         self._clock = clock
-        self.authority = Authority(store.tokens, self.rules, clock, ticks)
+        self.penalties = Penalties(self.people, clock)
+        self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
         self.passwords = Passwords(entropy)
         self.control: Control
 
     def connect(self, workers: Workers, configuration: Reloader) -> Control:
         """Control with its workers and its configuration, which know each other already."""
         store, key, clock, entropy = self._store, self._key, self._clock, self._entropy
-        penalties, totp_vault = Penalties(self.people, clock), Vault(key, entropy, TOTP)
+        penalties, totp_vault = self.penalties, Vault(key, entropy, TOTP)
         self.control = Control(
             scopes=store.scopes,
             applications=store.applications,

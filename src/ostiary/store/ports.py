@@ -318,6 +318,9 @@ class Tokens(Protocol):
     async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
         """Those that pass at `now`: access tokens, unexpired, unrevoked, of active applications. One statement."""
 
+    async def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those that are kept, whatever their state."""
+
     async def page(self, which: TokenFilter) -> list[Token]:
         """Live tokens, those of inactive applications too, oldest first. Refuses NotFound `application.unknown`."""
 

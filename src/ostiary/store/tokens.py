@@ -47,6 +47,7 @@ _LIVE = f"""
 WHERE t.digest IN (:each) AND t.kind = 'access' AND t.revoked IS NULL AND t.expires + 0 >= :now AND a.active = 1
   AND {_CUT} = 0
 """
+_KNOWN = "SELECT digest FROM tokens WHERE digest IN (:each)"
 _PAGE = f"""
 {_SELECT}
 WHERE t.id > :after AND t.kind = 'access' AND t.revoked IS NULL AND t.expires >= :now AND {_CUT} = 0
@@ -266,6 +267,15 @@ class SqlTokens:
 
     async def live(self, digests: Sequence[bytes], now: int) -> dict[bytes, Token]:
         return await self._reader.together(live, (digests, now))
+
+    async def known(self, digests: Sequence[bytes]) -> set[bytes]:
+        def unit(sql: Sql) -> set[bytes]:
+            found: set[bytes] = set()
+            for start in range(0, len(digests), MOST_DIGESTS):
+                found.update(row[0] for row in sql.among(_KNOWN, digests[start : start + MOST_DIGESTS]))
+            return found
+
+        return await self._lister.each(unit)
 
     async def page(self, which: TokenFilter) -> list[Token]:
         client = _OF_CLIENT if which.client_id else ""
