@@ -17,11 +17,14 @@ COMMANDS = {
     "status": "ostiary.cli.serve:status",
     "validate": "ostiary.cli.serve:validate",
     "store": "ostiary.cli.store:app",
+    "create-user": "ostiary.cli.create_user:app",
     "login": "ostiary.cli.login:login",
     "logout": "ostiary.cli.login:logout",
     "whoami": "ostiary.cli.login:whoami",
     "profiles": "ostiary.cli.profiles:app",
     "operations": "ostiary.cli.commands:app",
+    "deis": "ostiary.cli.deis:app",
+    "deisctl": "ostiary.cli.deisctl:app",
 }
 """Name -> module and function, or group, of the commands that are no operation's."""
 

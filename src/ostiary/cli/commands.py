@@ -26,8 +26,10 @@ SVG = Annotated[Path | None, typer.Option("--svg", help="the same as SVG")]
 NEW = ("users.create", "users.register", "users.set_password")
 """Operations whose new password is asked for twice."""
 
-EXTRA: dict[str, dict[str, str]] = {"audit": {"export": "ostiary.cli.audit:export"}}
-"""Commands of a subject beside those of its operations: module and function."""
+EXTRA: dict[str, dict[str, str]] = {
+    "audit": {"export": "ostiary.cli.audit:export"}, "tokens": {"reissue": "ostiary.cli.reissue:reissue"},
+}  # fmt: skip
+"""Commands of a subject beside or instead of those of its operations: module and function."""
 
 
 class Subject(TyperGroup):
@@ -37,7 +39,7 @@ class Subject(TyperGroup):
         self.entries = {entry.verb: entry for entry in entries}
         self.extra = EXTRA.get(name, {})
         super().__init__(
-            name=name, help=f"{name.capitalize()}: {', '.join([*self.entries, *self.extra])}.", no_args_is_help=True
+            name=name, help=f"{name.capitalize()}: {', '.join(self.entries | self.extra)}.", no_args_is_help=True
         )
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -46,7 +48,7 @@ class Subject(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*self.entries, *self.extra]
+        return list(self.entries | self.extra)
 
     def _made(self, verb: str) -> Any:
         if verb in self.extra:
