@@ -1,6 +1,7 @@
 """The generated commands, from the shell's words to the server's answer and back."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,98 @@ def test_a_configuration_that_would_not_load_is_1(run: Run, served: Served) -> N
 def test_an_empty_list_says_so(run: Run) -> None:
     assert run("tokens", "list").stdout == "nothing\n"
     assert json.loads(run("tokens", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tokens", "check", "hunter2-secret"],
+        ["tokens", "issue", "client_credentials", "--client-id", "a", "--client-secret", "hunter2-secret"],
+        ["tokens", "issue", "password", "--client-id", "a", "--password", "hunter2-secret"],
+        ["users", "set-password", "hunter2-secret"],
+        ["users", "create", "ann", "--role", "member", "--password", "hunter2-secret"],
+        ["applications", "create", "--name", "a", "--scope", "b", "--redirect-uri", "c", "--client-secret", "@"],
+        ["tokens", "check", "@/nowhere/at/all"],
+        ["tokens", "check"],
+    ],
+)
+def test_a_secret_among_the_words_is_2_and_is_not_repeated(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "hunter2-secret" not in result.output
+
+
+def test_secrets_come_from_files_and_lines(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("wrong horse battery\n")
+    made = run("users", "create", "dora", "--role", "member", "--password", f"@{file}", "--json")
+    assert made.exit_code == 0, made.output
+    changed = run(
+        "users", "set-password", "-", "--user", "dora", "--login", "admin", "--json", stdin="correct horse battery\n"
+    )
+    assert json.loads(changed.stdout) == {"user": "dora"}
+
+
+def test_a_listing_is_asked_for_page_by_page(run: Run) -> None:
+    for number in range(7):
+        run("scopes", "create", f"many{number}", "--cc-expires-in", "1", "--pass-expires-in", "1")
+    count = len(json.loads(run("scopes", "list", "--json").stdout))
+    assert len(json.loads(run("scopes", "list", "--limit", "3", "--json").stdout)) == 3
+    paged = [each["scope"] for each in json.loads(run("scopes", "list", "--limit", "3", "--all", "--json").stdout)]
+    assert (len(paged), len(set(paged))) == (count, count)
+    records = json.loads(run("audit", "list", "--all", "--limit", "2", "--json").stdout)
+    assert [each["number"] for each in records] == list(range(len(records), 0, -1))
+    assert run("users", "list", "--all", "--limit", "1").exit_code == 0
+
+
+def test_the_audit_is_exported_oldest_first(run: Run, served: Served) -> None:
+    run("scopes", "create", "noted", "--cc-expires-in", "1", "--pass-expires-in", "1")
+    records = [json.loads(line) for line in run("audit", "export").stdout.splitlines()]
+    assert [each["number"] for each in records] == list(range(1, len(records) + 1))
+    only = [json.loads(line) for line in run("audit", "export", "--target", "noted").stdout.splitlines()]
+    assert [(each["operation"], each["target"]) for each in only] == [("scopes.create", "noted")]
+    assert run("audit", "export", "--since", "2015-11-09T00:00:00Z").stdout == ""
+    assert len(run("audit", "export", "--until", "2015-11-09T00:00:00Z").stdout.splitlines()) == len(records)
+    assert run("audit", "export", "--since", "yesterday").exit_code == 2
+
+
+def test_a_broken_chain_is_1(run: Run) -> None:
+    whole = run("audit", "verify")
+    assert whole.exit_code == 0
+    (head,) = [line.split()[1] for line in whole.stdout.splitlines() if line.startswith("head ")]
+    assert (len(head), run("audit", "verify", "--head", head).exit_code) == (64, 0)
+    missing = run("audit", "verify", "--head", "ab" * 32)
+    assert missing.exit_code == 1
+    assert "intact" in missing.stdout
+
+
+def test_an_enrolment_is_a_secret_and_pictures_for_their_owner(run: Run, tmp_path: Path) -> None:
+    run("users", "create", "eve", "--role", "member", "--password", "-", stdin="correct horse battery\n")
+    png, svg = tmp_path / "eve.png", tmp_path / "eve.svg"
+    result = run("users", "totp-setup", "--user", "eve", "--login", "admin", "--png", str(png), "--svg", str(svg))
+    assert result.exit_code == 0, result.output
+    secret, uri = [line.split()[1] for line in result.stdout.splitlines()]
+    assert (len(secret), uri.startswith(f"otpauth://totp/Ostiary:eve?secret={secret}&")) == (32, True)
+    assert png.read_bytes().startswith(b"\x89PNG\r\n")
+    assert svg.read_text().startswith("<svg")
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (png, svg)] == [0o600, 0o600]
+    nothing = run("users", "create", "fay", "--role", "member", "--png", str(tmp_path / "fay.png"))
+    assert (nothing.exit_code, "no picture" in nothing.stderr) == (1, True)
+
+
+def test_a_subject_with_another_command_of_its_name_is_under_operations(run: Run) -> None:
+    checked = run("operations", "login", "check", "--json")
+    assert json.loads(checked.stdout)["name"] == "admin"
+
+
+def test_what_is_nested_is_read_by_people(run: Run) -> None:
+    run("scopes", "create", "nested", "--cc-expires-in", "86400", "--pass-expires-in", "90")
+    limit = ["--rate-limit", '{"requests": 5, "per_seconds": 60}']
+    words = ["--name", "nested", "--scope", "nested", "--redirect-uri", "https://a.example/", *limit]
+    client_id = json.loads(run("applications", "create", *words, "--json").stdout)["client_id"]
+    lines = dict(
+        line.split(maxsplit=1) for line in run("applications", "get", client_id).stdout.splitlines() if " " in line
+    )
+    assert lines["rate_limit"] == "5 per 1m"
+    assert lines["registered"] == "2015-11-08T16:26:40Z"
+    assert "{" not in run("routes", "list").stdout

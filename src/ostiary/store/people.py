@@ -80,7 +80,7 @@ class UserFilter(Struct, frozen=True):
     active: bool | None = None
 
 
-class Page(NamedTuple):
+class Page(Struct, frozen=True):
     """Some of the users, and how many there are in all."""
 
     users: list[User]
