@@ -67,7 +67,7 @@ class Login:
         known = await self._known(found, address)
         same = self._passwords.remembered(kept, password) or self._passwords.verifying(kept, password)
         attempt = self._penalties.begin(_account(name), address, known=known, counted=not same)
-        if len(password) > MOST_PASSWORD or not await self._passwords.verify(kept, password):
+        if len(password) > MOST_PASSWORD or not await self._passwords.verify(kept, password, known=known):
             raise _refused()
         attempt.succeed()
         if found is None:

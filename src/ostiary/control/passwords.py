@@ -1,6 +1,8 @@
 """Passwords and predefined secrets: argon2id off the event loop, a bounded number at a time."""
 
 import asyncio
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +16,10 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 T = TypeVar("T")
-AT_ONCE = 2
-"""Hashes computed at the same time: each takes about 20 ms of a core and 19 MiB."""
 WAITING = 32
-"""Hashes that may wait for their turn; more are refused."""
+"""Hashes that may wait for their turn in each queue; more are refused. One takes about 20 ms of a core and 19 MiB."""
+NICE = 10
+"""Priority of hashing: guesses must not take the time of traffic."""
 REMEMBERED = 4096
 
 
@@ -43,11 +45,41 @@ def _verify(kept: str, presented: str) -> bool:
         return False
 
 
+def _yield() -> None:
+    """Give way, as a thread, to everything that serves."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+class _Queue:
+    """One hash at a time, and a bounded number that wait."""
+
+    def __init__(self, name: str) -> None:
+        self._waiting = 0
+        self._pool = ThreadPoolExecutor(1, name, _yield)
+
+    async def turn(self, work: Callable[[], T]) -> T:
+        """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`."""
+        if self._waiting >= WAITING:
+            raise Unavailable("passwords.busy", "Too many passwords are being checked")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Passwords:
     """Makes argon2id texts and verifies against them.
 
     What was verified is remembered (in this process, as a digest under a key that dies with it), because clients send
     the same password or secret with every request; a changed password has another text, so nothing stale is believed.
+
+    There are two queues, each with a thread: one for whoever is known (a user at an address of theirs, what operators
+    do) and one for strangers, so that guesses from everywhere keep nobody waiting but each other.
     """
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
@@ -55,12 +87,13 @@ class Passwords:
         self._salt = entropy
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._waiting = 0
-        self._pool = ThreadPoolExecutor(AT_ONCE, "passwords")
+        self._known = _Queue("passwords-known")
+        self._strangers = _Queue("passwords")
 
-    async def make(self, password: str) -> str:
+    async def make(self, password: str, *, known: bool = True) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
-        return await self._turn(lambda: _hasher().hash(_bytes(password), salt=self._salt(16)))
+        queue = self._known if known else self._strangers
+        return await queue.turn(lambda: _hasher().hash(_bytes(password), salt=self._salt(16)))
 
     def remembered(self, kept: str, presented: str) -> bool:
         """Whether `presented` was verified against `kept` lately."""
@@ -70,29 +103,22 @@ class Passwords:
         """Whether this very pair is being verified now."""
         return self._name(kept, presented) in self._running
 
-    async def verify(self, kept: str, presented: str) -> bool:
+    async def verify(self, kept: str, presented: str, *, known: bool = False) -> bool:
         """Whether `presented` is what the argon2id text `kept` was made of. Refuses Unavailable `passwords.busy`."""
         name = self._name(kept, presented)
         if name in self._verified:
             self._verified.move_to_end(name)
             return True
         if name not in self._running:
-            self._running[name] = asyncio.ensure_future(self._turn(lambda: _verify(kept, presented)))
+            queue = self._known if known else self._strangers
+            self._running[name] = asyncio.ensure_future(queue.turn(lambda: _verify(kept, presented)))
             self._running[name].add_done_callback(lambda done: self._settle(name, done))
         return await asyncio.shield(self._running[name])
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    async def _turn(self, work: Callable[[], T]) -> T:
-        if self._waiting >= WAITING:
-            raise Unavailable("passwords.busy", "Too many passwords are being checked")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
+        self._known.close()
+        self._strangers.close()
 
     def _settle(self, name: bytes, done: "asyncio.Future[bool]") -> None:
         del self._running[name]

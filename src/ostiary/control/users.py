@@ -225,7 +225,7 @@ async def register(control: Control, call: Call, params: RegisterUser) -> User:
     await check_switch(control, call)
     _check(control, params.name, params.email, params.password)
     _check_texts(params.first_name, params.last_name)
-    kept = await control.passwords.make(params.password)
+    kept = await control.passwords.make(params.password, known=False)
     rules, now = control.rules.people, control.clock()
     role = rules.registration_role
     new = NewUser(params.name, role, now, params.email, kept, first_name=params.first_name, last_name=params.last_name)
