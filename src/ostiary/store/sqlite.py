@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -100,10 +101,20 @@ class Sqlite:
         with migrating(), engine.begin() as connection:
             upgrade(connection, version)
 
+    def _make(self) -> None:
+        """Make the file, for its owner only, where there is none.
+
+        One that is there is not opened by hand: closing any descriptor of it gives up all locks of this process
+        (fcntl(2)). Another process that leaves then takes itself for the last, and deletes the log under our
+        connections: what they write after that is lost.
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
     def _connect(self, begin: str) -> Sql:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._make()
             return connect(self._path, begin)
         except (OSError, sqlite3.Error) as error:
             raise Down(str(error)) from error
