@@ -54,7 +54,19 @@ FULL = Scale(
     revokes=200,
     admissions=30_000,
     tokens=1_000_000,
-    parts=("policy", "plain", "latency", "routes", "reloads", "bodies", "oauth", "revocation", "admission", "million"),
+    parts=(
+        "policy",
+        "plain",
+        "latency",
+        "routes",
+        "reloads",
+        "bodies",
+        "oauth",
+        "revocation",
+        "admission",
+        "million",
+        "attack",
+    ),
 )
 QUICK = Scale(
     quick=True,
