@@ -182,6 +182,8 @@ class Server:
         self._clock, self._lease, self._patience = clock, lease, patience
         self._slots = {number: Slot(number, clock() + lease) for number in range(1, workers + 1)}
         self._seq = 0
+        self.applied: deque[int] = deque(maxlen=1024)
+        """Numbers of the changes that it was last given."""
         self._reads: list[list[Change]] = []
         self._current: Image | None = None
         self._candidate: Image | None = None
@@ -211,6 +213,7 @@ class Server:
     async def apply(self, change: Change) -> Receipt:
         """Make `change` be in force in every worker. Its `seq`, where it has one, is the receipt's epoch."""
         began = self._clock()
+        self.applied.append(change.seq)
         self._seq += 1
         numbered = msgspec.structs.replace(change, seq=self._seq)
         barrier = Barrier({slot.number: slot.lease for slot in self._slots.values() if slot.lease > began})

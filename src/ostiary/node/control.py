@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import sys
-import time
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -26,6 +25,7 @@ from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.subjects import registry
+from ostiary.control.tail import Tail
 from ostiary.control.upkeep import Upkeep
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
@@ -49,8 +49,8 @@ from ostiary.link.client import Client
 from ostiary.link.server import Server
 from ostiary.node.child import until_told
 from ostiary.node.log import open_log
-from ostiary.node.start import Start, recall
-from ostiary.node.wiring import Wiring
+from ostiary.node.start import TOLD, Start, keep, recall
+from ostiary.node.wiring import Wiring, monotonic_microseconds, unix_microseconds
 from ostiary.store.keeping import BACKUPS, SqlKeeping
 from ostiary.store.purge import SqlPurge
 from ostiary.store.store import Store, open_store
@@ -77,9 +77,10 @@ async def run(start: Start, *, resume: bool) -> int:
     until_told(ending.set, reloading.set)
     try:
         store = await open_store(start.store)
+        newest = await store.changes.newest()
     except Refusal as refusal:
         return refused(refusal)
-    room = Room(start, store)
+    room = Room(start, store, newest)
     try:
         async with asyncio.TaskGroup() as tasks:
             status = await room.live(tasks, ending, reloading, resume)
@@ -101,18 +102,10 @@ def report(**said: object) -> None:
         os.write(REPORT, msgspec.json.encode(said) + b"\n")
 
 
-def unix_microseconds() -> int:
-    return time.time_ns() // 1000
-
-
-def monotonic_microseconds() -> int:
-    return time.monotonic_ns() // 1000
-
-
 class Room:
     """Everything in the control process, wired."""
 
-    def __init__(self, start: Start, store: Store) -> None:
+    def __init__(self, start: Start, store: Store, newest: int) -> None:
         self.start = start
         self.form = "json"
         self.gateway = ""
@@ -145,6 +138,8 @@ class Room:
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
+        # From what was the newest before any worker could ask: what came later it may have to forget.
+        self.tail = Tail(store.changes, self.server, newest, lambda seq: keep(start.run / TOLD, seq), asyncio.sleep)
         self.upkeep = Upkeep(SqlPurge(store.writer), unix_microseconds, monotonic_microseconds, asyncio.sleep)
 
     def issuer(self) -> str:
@@ -179,6 +174,7 @@ class Room:
             status = 0
             linked.append(tasks.create_task(self.reload_when(reload)))
             linked.append(tasks.create_task(self.upkeep.run()))
+            linked.append(tasks.create_task(self.tail.run()))
             report(ready=self.reloader.revision)
             await ending.wait()
         await self.close()

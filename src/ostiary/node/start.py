@@ -25,6 +25,8 @@ from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
 
 NODE, PLAN = "node.json", "plan.json"
+TOLD = "told"
+"""In the run directory: the number of the change log up to which this node's workers know everything."""
 WORKERS = "OSTIARY_GATEWAY_WORKERS"
 
 

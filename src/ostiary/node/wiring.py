@@ -1,5 +1,6 @@
 """What the operations work with, put together: the concrete store, keys and counters behind the ports of Control."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from ostiary.control.authority import Authority
@@ -16,6 +17,14 @@ from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
 from ostiary.store.ports import Keeping
 from ostiary.store.store import Store
+
+
+def unix_microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+def monotonic_microseconds() -> int:
+    return time.monotonic_ns() // 1000
 
 
 class Wiring:

@@ -30,6 +30,7 @@ _NUMBERED = f"{_ACCOUNT} WHERE u.id = :number"
 _GET = f"SELECT {COLUMNS} FROM users u WHERE u.name = :name"
 _AT = f"SELECT {COLUMNS} FROM users u WHERE u.folded_email = :folded"
 _ANY = "SELECT 1 FROM users LIMIT 1"
+_OWNED = "SELECT 1 FROM users WHERE role = 'owner'"
 _TAKEN = """
 SELECT CASE WHEN folded_name = :name OR folded_email = :name THEN 'user' ELSE 'email' END FROM users
 WHERE id <> :but AND (folded_name IN (:name, :email) OR folded_email IN (:name, :email))
@@ -123,7 +124,7 @@ def _create(sql: Sql, user: NewUser, record: Record, first: str) -> User:
     if first == "only" and not alone:
         raise Conflict("user.not_first", "Somebody is registered already")
     role = OWNER_ROLE if first == "owner" and alone else user.role
-    if role == OWNER_ROLE and sql.row("SELECT 1 FROM users WHERE role = 'owner'") is not None:
+    if role == OWNER_ROLE and sql.row(_OWNED) is not None:
         raise Conflict("owner.exists", "The system cannot have multiple owners")
     if user.make_role and role_named(sql, role) is None:
         make_role(sql, Role(role), record.at)
@@ -216,7 +217,8 @@ class SqlUsers:
 
     async def set_role(self, number: int, role: str, record: Record) -> Changed[User]:
         def unit(sql: Sql, user: User) -> None:
-            if OWNER_ROLE in (role, user.role) and role != user.role:
+            second = role == OWNER_ROLE and sql.row(_OWNED) is not None
+            if role != user.role and (second or user.role == OWNER_ROLE):
                 raise Conflict("owner.role", "Ownership is handed over, not given or taken")
             _check_role(sql, role)
             sql.change(_ROLE, number=number, role=role)
