@@ -235,3 +235,36 @@ def test_those_of_all(bob: str) -> None:
     assert run("tokens", "reissue", "--all").stdout == "Tokens of 0 users revoked.\n"
     assert run("tokens", "reissue", OWNER).stdout.startswith(f"Tokens of {OWNER} revoked: 0. ")
     assert run("tokens", "reissue", "--all").stdout == "Tokens of 0 users revoked.\n"
+
+
+# -- on the server's machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a configuration, whose server does not run; nobody is registered."""
+    (tmp_path / "ostiary.yaml").write_text(f"state_dir: {tmp_path}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_no_password_is_asked_for_beside_the_store(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config("get", "registrationEnabled") == (0, "1\n")
+    assert config("set", "registrationMode=admin_only", "registrationEnabled=no") == (0, "disabled\n0\n")
+    assert run("tokens", "reissue", "--all").stdout == "Tokens of 0 users revoked.\n"
+    unknown = run("tokens", "reissue", "zed")
+    assert (unknown.exit_code, unknown.stdout, unknown.stderr) == (1, "", "User not found: zed\n")
+    monkeypatch.chdir("/")
+    assert config("get", "registrationMode", "-c", str(machine / "ostiary.yaml")) == (0, "disabled\n")
+
+
+def test_a_configuration_with_mistakes(machine: Path) -> None:
+    (machine / "ostiary.yaml").write_text("nothing: of the kind\n")
+    result = run("tokens", "reissue", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "ostiary.yaml has mistakes" in result.stderr
+
+
+def test_whoever_names_a_server_means_it(machine: Path) -> None:
+    result = run("tokens", "reissue", "--all", "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 3

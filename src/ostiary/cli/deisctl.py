@@ -5,8 +5,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ostiary.cli import here
 from ostiary.cli import target as targets
-from ostiary.cli.client import REFUSED, Problem, run
+from ostiary.cli.client import REFUSED, Problem
 
 SETTING = "registration.mode"
 MODES = ("enabled", "disabled", "admin_only")
@@ -43,6 +44,7 @@ def config(
     login: targets.Login = None,
     password_file: targets.PasswordFile = None,
     profile: targets.ProfileName = None,
+    configuration: here.Config = None,
 ) -> None:
     """Show or set who may register; it is in force everywhere before the command ends."""
     if component != "controller":
@@ -51,11 +53,11 @@ def config(
     for name in wanted:
         known(name)
     changes = [mode(name, value) for name, value in wanted.items()] if action is Action.SET else []
-    whom = targets.target(targets.Asked(url, login, password_file, profile))
+    whom = here.whom(configuration, targets.Asked(url, login, password_file, profile))
     try:
         if changes:
-            run(whom, "settings.set", {"values": {SETTING: changes[-1]}})
-        (found,) = run(whom, "settings.get", {"names": [SETTING]}).result
+            here.run(whom, "settings.set", {"values": {SETTING: changes[-1]}})
+        (found,) = here.run(whom, "settings.get", {"names": [SETTING]})
     except Problem as problem:
         fail(f"{problem} ({problem.code})")
     for name in wanted:

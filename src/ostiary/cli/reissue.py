@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from ostiary.cli import client, here
 from ostiary.cli import target as targets
-from ostiary.cli.client import REFUSED, Problem, Target, fail, run
+from ostiary.cli.client import REFUSED, Problem, Target, fail
 
 
 def reissue(
@@ -15,11 +16,12 @@ def reissue(
     login: targets.LoginOnly = None,
     password_file: targets.PasswordFile = None,
     profile: targets.ProfileName = None,
+    config: here.Config = None,
 ) -> None:
     """End all personal tokens of a user, or with --all of all users."""
     if bool(user) == everybody:
         raise typer.BadParameter("give either USER or --all")
-    whom = targets.target(targets.Asked(url, login, password_file, profile))
+    whom = here.whom(config, targets.Asked(url, login, password_file, profile))
     try:
         said = _everybody(whom) if everybody else _one(whom, user)
     except Problem as problem:
@@ -30,14 +32,14 @@ def reissue(
     typer.echo(said)
 
 
-def _everybody(whom: Target) -> str:
-    found = run(whom, "tokens.reissue_all", {}).result
+def _everybody(whom: here.Whom) -> str:
+    found = here.run(whom, "tokens.reissue_all", {})
     return f"Tokens of {found['users']} users revoked."
 
 
-def _one(whom: Target, user: str) -> str:
+def _one(whom: here.Whom, user: str) -> str:
     """Of oneself there is a new token already, which nobody is to have who did not log in: it is ended."""
-    found = run(whom, "tokens.reissue", {"user": user}).result
-    if found["access_token"]:
-        run(Target(whom.url, token=found["access_token"]), "tokens.end", {})
+    found = here.run(whom, "tokens.reissue", {"user": user})
+    if found["access_token"] and isinstance(whom, Target):
+        client.run(Target(whom.url, token=found["access_token"]), "tokens.end", {})
     return f"Tokens of {user} revoked: {found['ended']}. {user} gets a new one at the next login."
