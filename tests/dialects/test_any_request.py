@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from tests.dialects.house import OWNER, PASSWORD, House, basic, build
 
 from ostiary.dialects.apifest import ROWS
+from ostiary.dialects.cikit import ITEMS
+from ostiary.dialects.cikit import PATHS as CIKIT
 from ostiary.dialects.doorman import PATHS
 from ostiary.dialects.http import Bounds, Listener
 from ostiary.dialects.message import Answer, Request
 from ostiary.dialects.oauth import ROWS as STANDARD
 
 KNOWN = sorted(
-    {row.path for row in (*ROWS, *STANDARD)} | set(PATHS) | {"/operations", "/openapi.json", "/metrics", "/"}
+    {row.path for row in (*ROWS, *STANDARD)}
+    | set(PATHS)
+    | {f"/api/v1/{path}" for path in (*CIKIT, *(f"{parent}/{{name}}" for parent in ITEMS))}
+    | {"/operations", "/openapi.json", "/metrics", "/"}
 )
 OPERATIONS = ["scopes.create", "scopes.list", "applications.update", "tokens.check", "tokens.list", "routes.explain",
               "revisions.diff", "audit.list", "caches.flush", "config.current", "tokens.revoke_subject"]  # fmt: skip
