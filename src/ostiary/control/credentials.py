@@ -89,8 +89,8 @@ async def create_personal(control: Control, call: Call, params: CreatePersonal) 
 async def held(control: Control, call: Call, params: ListHeld) -> list[Held]:
     """List the credentials of a user, oldest first."""
     user = await named(control, call, params.user)
-    found = await control.credentials.page(user.number, params.after, params.limit)
-    return [_held(each) for each in found if not params.live or not (each.ended or each.spent)]
+    found = await control.credentials.page(user.number, params.after, params.limit, live=params.live)
+    return [_held(each) for each in found]
 
 
 def _held(credential: Credential) -> Held:

@@ -301,7 +301,9 @@ async def create(control: Control, call: Call, params: CreateUser) -> Created:
         attributes=params.attributes, ui_access=params.ui_access, make_role=params.make_role,
     )  # fmt: skip
     user = await control.users.create(new, call.done(now))
-    return Created(user, await _enrol(control, call, user, again=True) if params.totp else None)
+    if not params.totp:
+        return Created(user)
+    return Created(msgspec.structs.replace(user, has_totp=True), await _enrol(control, call, user, again=True))
 
 
 @operation("users.update", own="user", target="user")

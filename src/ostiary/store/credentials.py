@@ -29,7 +29,9 @@ FROM credentials c JOIN users u ON u.id = c.user_number LEFT JOIN roles r ON r.n
 WHERE c.digest = :digest
 """
 _PAGE = f"""
-SELECT {_CREDENTIAL} FROM credentials c WHERE c.user_number = :number AND c.id > :after ORDER BY c.id LIMIT :most
+SELECT {_CREDENTIAL} FROM credentials c
+WHERE c.user_number = :number AND c.id > :after AND (:live = 0 OR (c.ended IS NULL AND c.spent IS NULL))
+ORDER BY c.id LIMIT :most
 """
 _INSERT = """
 INSERT INTO credentials (digest, kind, user_number, label, family, seq, issued, expires, authenticated, used) VALUES"""
@@ -176,8 +178,9 @@ class SqlCredentials:
 
         return await self._writer.each(unit)
 
-    async def page(self, number: int, after: int, limit: int) -> list[Credential]:
-        rows = await self._reader.each(lambda sql: sql.rows(_PAGE, number=number, after=after, most=limit))
+    async def page(self, number: int, after: int, limit: int, *, live: bool = False) -> list[Credential]:
+        values = {"number": number, "after": after, "most": limit, "live": int(live)}
+        rows = await self._reader.each(lambda sql: sql.rows(_PAGE, **values))
         return [_credential(row) for row in rows]
 
     async def end(self, digest: bytes, record: Record) -> Changed[tuple[bytes, ...]]:

@@ -213,8 +213,8 @@ class Credentials(Protocol):
     async def create(self, number: int, made: NewCredential, record: Record) -> list[bytes]:
         """A personal token, made by hand. Like `open`."""
 
-    async def page(self, number: int, after: int, limit: int) -> list[Credential]:
-        """Live or not, oldest first, those of a user."""
+    async def page(self, number: int, after: int, limit: int, *, live: bool = False) -> list[Credential]:
+        """Those of a user, oldest first; with `live` only those that were not ended."""
 
     async def end(self, digest: bytes, record: Record) -> Changed[tuple[bytes, ...]]:
         """End one for good, with its family; the digests that ended."""
