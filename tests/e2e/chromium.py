@@ -3,7 +3,7 @@
 import base64
 import re
 import shutil
-from asyncio import StreamReader, create_subprocess_exec, create_task, timeout
+from asyncio import StreamReader, create_subprocess_exec, create_task, sleep, timeout
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,8 +50,12 @@ class Chromium:
         return str(await self._do("GET", "url"))
 
     async def click(self, selector: str) -> None:
-        """Click, and wait for the page that follows."""
-        await self._do("POST", f"{await self._find(selector)}/click")
+        """Click, and wait for the page that follows: the driver answers once the form is on its way, not before."""
+        page, element = await self._find("html"), await self._find(selector)
+        await self._do("POST", f"{element}/click")
+        async with timeout(LIMIT):
+            while (await self._client.get(f"{self._session}/{page}/name")).status_code == 200:
+                await sleep(0.02)
 
     async def write(self, selector: str, text: str) -> None:
         await self._do("POST", f"{await self._find(selector)}/value", text=text)

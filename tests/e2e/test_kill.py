@@ -209,6 +209,6 @@ async def test_whatever_was_answered_outlives_control_on_postgresql(
 ) -> None:
     url = postgresql.create()
     (place / "ostiary.yaml").write_text(configuration(behind.port, f"{OWNER_SETTING}store: {{url: '{url}'}}\n"))
-    await outlived(place, ROUNDS // 4)
+    await outlived(place, ROUNDS // 7)
     await whole(place, lambda question: postgresql.execute(question, url))
     postgresql.drop(url)
