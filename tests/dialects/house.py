@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+from tests.store.template import fresh
 
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.registry import Operation, Registry
@@ -167,7 +168,7 @@ class House:
 
 async def build(path: Path, *more: ModuleType) -> House:
     """A house with its owner."""
-    house = House(path, await open_store(f"sqlite:///{path}/ostiary.db"), *more)
+    house = House(path, await open_store(fresh(path / "ostiary.db")), *more)
     await house.control.configuration.start()
     await ensure_owner(house.control, Owner(OWNER, PASSWORD, "admin@example.com"))
     return house
