@@ -1,4 +1,5 @@
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.dialects.house import House, build
+from tests.store.template import fresh
 
 from ostiary.dialects.http import Listener
 
@@ -49,6 +51,18 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("served")) as served:
         yield served
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A working directory with a configuration and its store."""
+    (tmp_path / "ostiary.yaml").write_text("log: {level: WARNING}\n")
+    (tmp_path / "var").mkdir()
+    fresh(tmp_path / "var" / "ostiary.db")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    yield tmp_path
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.store.template import fresh
 from typer.testing import CliRunner, Result
 
 from ostiary.cli import app
@@ -22,18 +20,6 @@ Run = Callable[..., Result]
 T = TypeVar("T")
 MESSAGE = "Scan the code with an authenticator application, or type the secret into it; then keep neither."
 OWNERS = "The system cannot have multiple owners\n"
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    """A working directory with a configuration and its store, in which there is an owner."""
-    (tmp_path / "ostiary.yaml").write_text("log: {level: WARNING}\n")
-    (tmp_path / "var").mkdir()
-    fresh(tmp_path / "var" / "ostiary.db")
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    yield tmp_path
-    os.chdir(before)
 
 
 @pytest.fixture

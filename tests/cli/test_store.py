@@ -1,31 +1,17 @@
 """`ostiary store`: what a person types, what is said, and with which exit status."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Served
 from tests.dialects.house import OWNER, PASSWORD
-from tests.store.template import fresh
 from typer.testing import CliRunner, Result
 
 from ostiary.cli import app
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    """A working directory with a configuration and its store."""
-    (tmp_path / "ostiary.yaml").write_text("log: {level: WARNING}\n")
-    (tmp_path / "var").mkdir()
-    fresh(tmp_path / "var" / "ostiary.db")
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    yield tmp_path
-    os.chdir(before)
 
 
 @pytest.fixture

@@ -271,7 +271,7 @@ async def test_a_totp_secret_stays_until_it_is_reset(store: Store) -> None:
     assert (await users.set_totp(alice.number, b"one", RECORD, again=False)).value == b"one"
     assert (await users.set_totp(alice.number, b"two", RECORD, again=False)).value == b"one"
     assert (await users.set_totp(alice.number, b"three", RECORD, again=True)).value == b"three"
-    account = await users.account(alice.number)
+    account = await users.named("alice")
     assert account is not None
     assert (account.totp, account.user.has_totp) == (b"three", True)
 

@@ -136,11 +136,6 @@ class Penalties:
             if not failures:
                 del self._addresses.items[address]
 
-    def waiting(self, account: str, address: str) -> int:
-        """Microseconds until an attempt from an unknown address would be looked at."""
-        now = self._clock()
-        return max(self._wait((account, False), now), self._barred(neighbourhood(address), now))
-
     def listed(self) -> list["Listed"]:
         """What stands now, barred or not, those that failed last first."""
         now = self._clock()

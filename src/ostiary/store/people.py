@@ -120,9 +120,6 @@ class Users(Protocol):
     async def get(self, name: str) -> User | None:
         """The user of exactly that name."""
 
-    async def account(self, number: int) -> Account | None:
-        """The user of that number."""
-
     async def at(self, email: str) -> User | None:
         """The user of that address, letter case aside."""
 

@@ -160,10 +160,6 @@ class SqlUsers:
         row = await self._reader.each(lambda sql: sql.row(_GET, name=name))
         return None if row is None else user_of(row)
 
-    async def account(self, number: int) -> Account | None:
-        row = await self._reader.each(lambda sql: sql.row(_NUMBERED, number=number))
-        return None if row is None else _account(row)
-
     async def at(self, email: str) -> User | None:
         row = await self._reader.each(lambda sql: sql.row(_AT, folded=email.casefold())) if email else None
         return None if row is None else user_of(row)
