@@ -10,6 +10,7 @@ from msgspec import Struct
 from tests.store.template import fresh
 
 from ostiary.control.call import Call
+from ostiary.control.passwords import Cost
 from ostiary.control.registry import Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
@@ -75,7 +76,7 @@ class House:
         self.registry: Registry = registry()
         entropy = Entropy()
         keeping = SqlKeeping(f"sqlite:///{path}", path.parent / "backups", self.clock)
-        wiring = Wiring(store, keeping, bytes(32), entropy, self.clock, self.clock)
+        wiring = Wiring(store, keeping, bytes(32), entropy, self.clock, self.clock, Cost(1, 8))
         self.control = wiring.connect(self.workers, self.configuration(path.parent))
         self.passwords = wiring.passwords
         self.login = self.control.login

@@ -151,3 +151,11 @@ async def test_a_verified_password_is_remembered_only_for_what_it_was_verified_a
     other = Passwords(lambda count: bytes(count))
     assert not other.remembered(first, "right")
     other.close()
+
+
+async def test_a_password_is_kept_at_the_cost_that_owasp_names() -> None:
+    passwords = Passwords(bytes)
+    kept = await passwords.make("right")
+    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert await passwords.verify(kept, "right")
+    passwords.close()

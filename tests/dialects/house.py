@@ -11,6 +11,7 @@ import msgspec
 from tests.store.template import fresh
 
 from ostiary.control.owner import Owner, ensure_owner
+from ostiary.control.passwords import Cost
 from ostiary.control.registry import Operation, Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
@@ -101,7 +102,7 @@ class House:
         self.now = DAY
         self.workers = Workers()
         keeping = SqlKeeping(f"sqlite:///{path / 'ostiary.db'}", path / "backups", self.clock)
-        wiring = Wiring(store, keeping, bytes(32), os.urandom, self.clock, self.clock)
+        wiring = Wiring(store, keeping, bytes(32), os.urandom, self.clock, self.clock, Cost(1, 8))
         self.control = wiring.connect(self.workers, configured(path, store, self.workers, self.clock))
         self.settings = Settings()
         self.registry = Registry([*SUBJECTS, *more])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ostiary.core.refusal import Unavailable
 
@@ -23,12 +23,23 @@ NICE = 10
 REMEMBERED = 4096
 
 
+class Cost(NamedTuple):
+    """What one hash takes: passes over so much memory (KiB). An argon2id text says what it took; that is verified."""
+
+    passes: int
+    memory: int
+
+
+OWASP = Cost(2, 19_456)
+"""RFC 9106 would take 64 MiB a guess."""
+
+
 @cache
-def _hasher() -> "PasswordHasher":
-    """OWASP's setting (19 MiB, two passes); RFC 9106 would take 64 MiB a guess. Imported when needed."""
+def _hasher(cost: Cost = OWASP) -> "PasswordHasher":
+    """argon2id at that cost. Imported when needed."""
     from argon2 import PasswordHasher
 
-    return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+    return PasswordHasher(time_cost=cost.passes, memory_cost=cost.memory, parallelism=1)
 
 
 def _bytes(password: str) -> bytes:
@@ -82,7 +93,8 @@ class Passwords:
     do) and one for strangers, so that guesses from everywhere keep nobody waiting but each other.
     """
 
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], cost: Cost = OWASP) -> None:
+        self._cost = cost
         self._key = entropy(32)
         self._salt = entropy
         self._verified: OrderedDict[bytes, None] = OrderedDict()
@@ -93,7 +105,7 @@ class Passwords:
     async def make(self, password: str, *, known: bool = True) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
         queue = self._known if known else self._strangers
-        return await queue.turn(lambda: _hasher().hash(_bytes(password), salt=self._salt(16)))
+        return await queue.turn(lambda: _hasher(self._cost).hash(_bytes(password), salt=self._salt(16)))
 
     def remembered(self, kept: str, presented: str) -> bool:
         """Whether `presented` was verified against `kept` lately."""

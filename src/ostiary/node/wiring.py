@@ -8,7 +8,7 @@ from ostiary.control.control import Control, Workers
 from ostiary.control.csrf import Csrf
 from ostiary.control.keys import Keys
 from ostiary.control.login import Login
-from ostiary.control.passwords import Passwords
+from ostiary.control.passwords import OWASP, Cost, Passwords
 from ostiary.control.penalties import Penalties
 from ostiary.control.principals import SESSION_KEYS
 from ostiary.control.reload import Reloader
@@ -32,7 +32,7 @@ class Wiring:
 
     def __init__(
         self, store: Store, keeping: Keeping, key: bytes, entropy: Callable[[int], bytes], clock: Callable[[], int],
-        ticks: Callable[[], int],
+        ticks: Callable[[], int], cost: Cost = OWASP,
     ) -> None:  # fmt: skip
         self._store = store
         self._keeping = keeping
@@ -41,7 +41,7 @@ class Wiring:
         self._clock = clock
         self.penalties = Penalties(self.people, clock)
         self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
-        self.passwords = Passwords(entropy)
+        self.passwords = Passwords(entropy, cost)
         self.control: Control
 
     def connect(self, workers: Workers, configuration: Reloader) -> Control:
