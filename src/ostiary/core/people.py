@@ -58,6 +58,8 @@ class PeopleRules(Struct, frozen=True):
     """Whether a password alone does not do for users with a TOTP secret."""
     account_failures: int = 5
     address_failures: int = 100
+    penalty_waits: tuple[int, ...] = ()
+    """How long an address waits by its penalty (0 to 4), in microseconds; empty: never."""
     trusted_networks: tuple[str, ...] = ()
     """Addresses that are never barred."""
     login_limit: int = 600

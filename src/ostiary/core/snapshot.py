@@ -32,13 +32,24 @@ class UpstreamTls(Struct, frozen=True):
     key: str = ""
 
 
+class Director(Struct, frozen=True):
+    """How an upstream finds out who a user is, and where its users go (doveadm.md 7)."""
+
+    port: int = 80
+    """Of hosts that are known by their address only."""
+    user_from: str = "token"
+    """`token`, `header NAME` or `cookie NAME`."""
+    user_hash: str = "%Lu"
+    user_expire: int = 900 * SECOND
+
+
 class Upstream(Struct, frozen=True):
     """A set of backends and how one is chosen."""
 
     name: str
     backends: tuple[str, ...]
     """Each `host:port`, `[v6]:port` or `unix:/path`."""
-    balance: Literal["round_robin", "least_connections"] = "round_robin"
+    balance: Literal["round_robin", "least_connections", "director"] = "round_robin"
     preserve_host: bool = False
     connect_timeout: int = 1 * SECOND
     timeout: int = 30 * SECOND
@@ -50,6 +61,8 @@ class Upstream(Struct, frozen=True):
     fail_timeout: int = 5 * SECOND
     """How long a backend that refused is passed over."""
     tls: UpstreamTls | None = None
+    director: Director | None = None
+    """With `balance: director` only."""
 
 
 class RouteLimit(Struct, frozen=True):
@@ -86,6 +99,8 @@ class Policy(Struct, frozen=True):
     """Bytes; -1: the gateway's."""
     timeout: int = 0
     """Microseconds for the whole exchange; 0: no total limit."""
+    director_tag: str = ""
+    """Of the director's hosts that serve this, unless the token's details say another."""
     properties: dict[str, str] = {}
     """Handed to actions, not used by Ostiary (ApiFest's customProperties)."""
 
@@ -134,6 +149,7 @@ class Gateway(Struct, frozen=True):
     """How long a client may refuse to read a pending answer."""
     tunnel_timeout: int = 3600 * SECOND
     drain_timeout: int = 30 * SECOND
+    kick_grace: int = 5 * SECOND
     max_head: int = 16_384
     """Bytes of the request line and headers; more: 431 (414 when the request line alone is longer)."""
     max_headers: int = 100

@@ -39,6 +39,18 @@ class Granted(Struct, array_like=True, tag="granted", frozen=True):
     grants: list[Grant]
 
 
+class Unsteer(Struct, array_like=True, frozen=True):
+    """Forget where users of an upstream with `balance: director` go: those of `hashes`, and those at `hosts`.
+
+    With neither, all; where clients without a user go is forgotten in any case. Who comes next is asked about anew.
+    """
+
+    upstream: str
+    hashes: list[tuple[str, int]] = []
+    """Tag and user hash of each."""
+    hosts: list[str] = []
+
+
 class Change(Struct, array_like=True, tag="change", frozen=True):
     """Something ended: drop what is cached of it, end its open streams and tunnels, then say Applied(seq)."""
 
@@ -52,6 +64,178 @@ class Change(Struct, array_like=True, tag="change", frozen=True):
     """All drawn cells too."""
     streams: bool = True
     """End open streams and tunnels of what was dropped (a flush does not)."""
+    steering: list[Unsteer] = []
+    members: dict[str, list[str]] = {}
+    """Upstream -> the backends that it has besides its own (droplets), all of them, each `HOST:PORT`."""
+    stopped: list[str] | None = None
+    """The services that are stopped from now on (`http`, `ws`), if that changes."""
+
+
+class Question(Struct, array_like=True, frozen=True):
+    """Which backend of `upstream` has the user `name`? `kept` false: nobody who is to be remembered is asked for."""
+
+    upstream: str
+    tag: str
+    name: str
+    kept: bool = True
+
+
+class Steer(Struct, array_like=True, tag="steer", frozen=True):
+    """Where do these go?"""
+
+    questions: list[Question]
+
+
+class Place(Struct, array_like=True, frozen=True):
+    """An answer to a Question: `host` (an address, `""`: none is up) at `backend` (HOST:PORT)."""
+
+    question: Question
+    host: str
+    backend: str
+    hash: int
+    seconds: int
+    """For which it holds without a further use."""
+
+
+class Steered(Struct, array_like=True, tag="steered", frozen=True):
+    """Answers to a Steer, in any order and grouping; what waits for a move is answered later."""
+
+    places: list[Place]
+
+
+class Touch(Struct, array_like=True, tag="touch", frozen=True):
+    """These assignments are in use (upstream, tag, hash): they live on for their whole time from now."""
+
+    used: list[tuple[str, str, int]]
+
+
+class Who(Struct, array_like=True, tag="who", frozen=True):
+    """Order: list the sessions. Done has list[SessionRow]."""
+
+
+class Kick(Struct, array_like=True, tag="kick", frozen=True):
+    """Order: end sessions. Done has list[str]: the names whose sessions were ended, bystanders of `force` among them.
+
+    Without `force` an exchange in flight is finished, at most `grace` microseconds long, and connections that other
+    users share stay open.
+    """
+
+    users: list[str]
+    """Exactly these (letter case counts); control has found out who they are."""
+    force: bool = False
+    grace: int = 5_000_000
+    upstream: str = ""
+    """Only what flows to this upstream; empty: all."""
+    detail: tuple[str, str] | None = None
+    """Instead of `users`: those whose token has this detail with this value."""
+
+
+class Drain(Struct, array_like=True, tag="drain", frozen=True):
+    """Order: let what flows to a backend end (at most `grace` microseconds), then cut it. Done has list[str]: of whom.
+
+    Of `upstream`, for the users of `hashes` (tag, hash) and whatever flows to `hosts` (an address, or HOST:PORT).
+    Tunnels end at once. `close`: the clients' connections end too, idle ones of these users at once.
+    """
+
+    upstream: str
+    hashes: list[tuple[str, int]] = []
+    hosts: list[str] = []
+    grace: int = 5_000_000
+    close: bool = False
+
+
+class Dump(Struct, array_like=True, tag="dump", frozen=True):
+    """Order: say what was counted. Done has Counted."""
+
+
+class ResetStats(Struct, array_like=True, tag="reset-stats", frozen=True):
+    """Order: begin counting anew. Done has list[str], empty."""
+
+
+Order = Who | Kick | Drain | Dump | ResetStats
+
+
+class Do(Struct, array_like=True, tag="do", frozen=True):
+    """Carry out an order, then say Done with the same number."""
+
+    seq: int
+    order: Order
+
+
+class SessionRow(Struct, array_like=True, frozen=True):
+    """A session: a user on an open client connection. Times are Unix microseconds."""
+
+    id: str
+    user: str
+    service: str
+    """`http`, or `ws` while a tunnel is open on the connection."""
+    address: str
+    since: int
+    last: int
+    """When its last exchange ended, or `since`."""
+
+
+class Sums(Struct, array_like=True):
+    """What was counted of somebody or something since the last reset. Times in microseconds."""
+
+    logins: int = 0
+    exchanges: int = 0
+    micros: int = 0
+    reads: int = 0
+    read_bytes: int = 0
+    writes: int = 0
+    write_bytes: int = 0
+    admitted: int = 0
+    refused: int = 0
+    """401 and 403."""
+    undecided: int = 0
+    cached: int = 0
+    asked: int = 0
+    last: int = 0
+    """Unix microseconds of the end of the last exchange; 0: none."""
+    connected: int = 0
+    """Sessions open now."""
+
+
+class SessionSums(Struct, array_like=True, frozen=True):
+    """One session's sums; `open` until its connection ends."""
+
+    session: SessionRow
+    open: bool
+    sums: Sums
+
+
+class Slow(Struct, array_like=True, frozen=True):
+    """An exchange of more than a second, or one that failed (5xx)."""
+
+    route: str
+    session: str
+    user: str
+    address: str
+    sums: Sums
+
+
+class Counted(Struct, array_like=True, frozen=True):
+    """What a worker counted since the last reset; bounded by 10,000 items a kind, the least recent go first."""
+
+    since: int
+    """Of the reset, or of the worker's start: Unix microseconds."""
+    total: Sums
+    users: dict[str, Sums]
+    addresses: dict[str, Sums]
+    sessions: list[SessionSums]
+    slow: list[Slow]
+    """The last 1,000."""
+    usage: dict[str, float]
+    """Of the process: user_cpu, sys_cpu (seconds), min_faults, maj_faults, vol_cs, invol_cs, disk_input, disk_output
+    (bytes)."""
+
+
+class Done(Struct, array_like=True, tag="done", frozen=True):
+    """An order is carried out; `result` is msgpack of what the order says."""
+
+    seq: int
+    result: msgspec.Raw
 
 
 class Prepare(Struct, array_like=True, tag="prepare", frozen=True):
@@ -176,8 +360,8 @@ class Barred(Struct, array_like=True, tag="barred", frozen=True):
     until: dict[str, int]
 
 
-ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect | Barred
-ToControl = Hello | Ask | Draw | Applied | Prepared | Swapped | Report | Guesses
+ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect | Barred | Steered | Do
+ToControl = Hello | Ask | Draw | Applied | Prepared | Swapped | Report | Guesses | Steer | Touch | Done
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -10,7 +10,7 @@ from ostiary import supervisor
 from ostiary.control.control import Control
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal, key_in
-from ostiary.core.configuration.compile import rules
+from ostiary.core.configuration.rules import rules
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import Snapshot

@@ -5,18 +5,16 @@ mapping file by its line. Routes that say the same share one policy, so that 100
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from ostiary.core.configuration.binding import Fault, Where
+from ostiary.core.configuration.checks import checked, near
 from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName, Use, pieces
+from ostiary.core.configuration.rules import rules
 from ostiary.core.configuration.settings import (
-    GRANT_TYPES,
-    HOUR,
     Body,
     LimitSettings,
     PluginUse,
@@ -27,14 +25,12 @@ from ostiary.core.configuration.settings import (
 )
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules, scope_name_ok
-from ostiary.core.people import OwnKey, PeopleRules, check_password, email_ok, totp_secret_ok, user_name_ok
-from ostiary.core.refusal import Invalid, Mistake
+from ostiary.core.refusal import Mistake
 from ostiary.core.routing.conflict import conflicts
 from ostiary.core.routing.table import Table
 from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template, written
-from ostiary.core.signing import key_fault
 from ostiary.core.snapshot import (
-    SECOND,
+    Director,
     Fixed,
     Gateway,
     Piece,
@@ -140,7 +136,7 @@ class Compiler:
         """The snapshot; of no use where there are faults or mistakes."""
         self._plugins()
         self._upstream_settings()
-        self._checks()
+        self.faults += checked(self._settings, self._broken)
         for index, route in enumerate(self._settings.routes):
             if ("routes", index) not in self._broken:
                 self._route(route, ("routes", index))
@@ -176,49 +172,6 @@ class Compiler:
             self._upstreams[name] = len(self._made)
             self._made.append(upstream(name, each))
 
-    def _checks(self) -> None:
-        settings = self._settings
-        default = settings.limits.get("default")
-        if default and default.by != "client":
-            self._fault(("limits", "default", "by"), "the default limit is counted for each client application")
-        if settings.session.ttl > 86_400 * 10**6:
-            self._fault(("session", "ttl"), "a session lives at most 24h")
-        grants = {*GRANT_TYPES, *settings.oauth.grants}
-        for index, grant in enumerate(settings.dialects.apifest.default_grant_types):
-            if grant not in grants:
-                where: Where = ("dialects", "apifest", "default_grant_types", index)
-                self._fault(where, f"no grant type is named {grant[:64]}{_near(grant, tuple(grants))}")
-        self._owner()
-        self._session_keys()
-
-    def _session_keys(self) -> None:
-        """Keys of session tokens: each name once, each secret of its algorithm."""
-        named: set[str] = set()
-        for index, key in enumerate(self._settings.session.keys):
-            where: Where = ("session", "keys", index)
-            if key.kid in named:
-                self._fault((*where, "kid"), f"another key is named {key.kid}")
-            named.add(key.kid)
-            wrong = key_fault(key.alg, key.secret.reveal())
-            if wrong:
-                self._fault((*where, "secret"), wrong)
-
-    def _owner(self) -> None:
-        owner, where = self._settings.bootstrap.owner, ("bootstrap", "owner")
-        if owner is None or where in self._broken:
-            return
-        least = self._settings.passwords.min_length
-        if not user_name_ok(owner.name):
-            self._fault((*where, "name"), "no user name: letters, digits and _.@+- (first a letter, digit or _)")
-        if owner.email and not email_ok(owner.email):
-            self._fault((*where, "email"), "no e-mail address")
-        try:
-            check_password(owner.password.reveal(), owner.name, least)
-        except Invalid as refusal:
-            self._fault((*where, "password"), refusal.message)
-        if owner.totp_secret is not None and not totp_secret_ok(owner.totp_secret.reveal()):
-            self._fault((*where, "totp_secret"), "a TOTP secret has 16 to 128 base32 characters (A-Z, 2-7)")
-
     # Routes
 
     def _route(self, route: RouteSettings, where: Where) -> None:
@@ -243,8 +196,8 @@ class Compiler:
         index = self._upstreams.get(name)
         if index is None or name == RESERVED:
             if ("upstreams", name) not in self._broken:
-                near = _near(name, tuple(self._settings.upstreams)) if len(self.faults) < MOST_HINTS else ""
-                self._fault(where, f"no upstream is named {name[:64]}{near}")
+                hint = near(name, tuple(self._settings.upstreams)) if len(self.faults) < MOST_HINTS else ""
+                self._fault(where, f"no upstream is named {name[:64]}{hint}")
             return 0
         return index
 
@@ -269,7 +222,7 @@ class Compiler:
         key = _encode(
             (
                 route.require, route.limit, route.actions, route.filters, route.errors, route.keep_authorization,
-                route.max_body, route.timeout, route.match if own else "",
+                route.max_body, route.timeout, route.director_tag, route.match if own else "",
             )
         )  # fmt: skip
         if key not in self._known:
@@ -293,6 +246,7 @@ class Compiler:
             keep_authorization=route.keep_authorization,
             max_body=-1 if route.max_body is None else int(route.max_body),
             timeout=int(route.timeout),
+            director_tag=route.director_tag,
         )
 
     def _requirement(self, require: RequireSettings | None) -> tuple[str, tuple[str, ...]]:
@@ -315,8 +269,8 @@ class Compiler:
             if ("limits", settings) in self._broken:
                 return None
             if found is None:
-                near = _near(settings, tuple(self._settings.limits))
-                self._fault(("limit",), f"no limit is named {settings[:64]}{near}")
+                hint = near(settings, tuple(self._settings.limits))
+                self._fault(("limit",), f"no limit is named {settings[:64]}{hint}")
                 return None
             name, settings = settings, found
         if settings.by in ("client", "user") and not token:
@@ -497,8 +451,9 @@ class Compiler:
 
 KINDS: Final[tuple[Kind, Kind]] = ("action", "filter")
 NUMBERS: Final = (
-    "head_timeout", "body_timeout", "idle_timeout", "write_timeout", "tunnel_timeout", "drain_timeout", "max_head",
-    "max_headers", "max_body", "max_buffered_body", "max_connections", "max_connections_per_address", "max_admissions",
+    "head_timeout", "body_timeout", "idle_timeout", "write_timeout", "tunnel_timeout", "drain_timeout", "kick_grace",
+    "max_head", "max_headers", "max_body", "max_buffered_body", "max_connections", "max_connections_per_address",
+    "max_admissions",
 )  # fmt: skip
 _encode = msgspec.msgpack.Encoder(enc_hook=int).encode
 
@@ -517,52 +472,13 @@ def upstream(name: str, settings: UpstreamSettings) -> Upstream:
         settings.max_connections,
         int(settings.fail_timeout),
         UpstreamTls(tls.ca, tls.name, tls.verify, tls.certificate, tls.key) if tls else None,
+        director(settings) if settings.balance == "director" else None,
     )
 
 
-def rules(settings: Settings) -> Rules:
-    """What the operations on tokens and log-ins take from the settings."""
-    limit = settings.limits.get("default")
-    apifest, oauth = settings.dialects.apifest, settings.oauth
-    return Rules(
-        default_grants=tuple(apifest.default_grant_types),
-        custom_grants=oauth.grants,
-        default_limit=Limit(limit.requests, int(limit.per)) if limit else None,
-        authenticator=oauth.authenticator,
-        code_lifetime=oauth.code_lifetime // SECOND,
-        refresh_absolute=oauth.refresh_absolute_lifetime // SECOND,
-        login_lifetime=oauth.login_lifetime // SECOND,
-        signing_alg=oauth.signing_alg,
-        any_redirect=apifest.legacy_redirects,
-        reveal_secrets=apifest.reveal_client_secrets,
-        people=people_rules(settings),
-    )
-
-
-def people_rules(settings: Settings) -> PeopleRules:
-    """What the operations on people take from the settings."""
-    session, login, tokens = settings.session, settings.login, settings.tokens
-    return PeopleRules(
-        min_password=settings.passwords.min_length,
-        session_ttl=min(session.ttl, 24 * HOUR),
-        session_keys=tuple(OwnKey(each.kid, each.alg, each.secret.reveal()) for each in session.keys),
-        session_max_age=session.max_age,
-        access_lifetime=tokens.access_lifetime,
-        refresh_lifetime=tokens.refresh_lifetime,
-        refresh_grace=tokens.refresh_grace,
-        personal_idle=tokens.personal_idle,
-        single_session=settings.cikit.single_session,
-        totp_window=settings.totp.window,
-        totp_issuer=settings.totp.issuer,
-        totp_single_use=settings.totp.single_use,
-        second_factor=login.second_factor,
-        account_failures=login.account_failures,
-        address_failures=login.address_failures,
-        trusted_networks=tuple(settings.dialects.apifest.trusted_networks),
-        login_limit=login.limit,
-        registration_mode=settings.registration.mode,
-        registration_role=settings.registration.role,
-    )
+def director(settings: UpstreamSettings) -> Director:
+    """How the workers find out who a user is."""
+    return Director(settings.director_port, settings.user_from, settings.user_hash, int(settings.user_expire))
 
 
 def body_text(body: Body) -> str:
@@ -580,14 +496,6 @@ def _meets(parts: tuple[Piece, ...], path: str) -> bool:
     table: Table[bool] = Table()
     table.add("*", parts, 0, True)
     return table.find(b"GET", path.encode()) is not None
-
-
-@lru_cache(256)
-def _near(name: str, names: tuple[str, ...]) -> str:
-    near = get_close_matches(name, names, 1, 0.6)
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; there are {', '.join(sorted(names)[:20])}" if names else "; none is declared"
 
 
 def _placed(place: Where | Use) -> str:

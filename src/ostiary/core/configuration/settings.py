@@ -97,6 +97,9 @@ class GatewaySettings(Section, frozen=True):
     max_connections: Annotated[Positive, about("client connections of one worker", "20000")] = 20_000
     max_connections_per_address: Annotated[Positive, about("of these from one address", "10000")] = 10_000
     max_admissions: Annotated[Positive, about("tokens that one worker remembers", "100000")] = 100_000
+    kick_grace: Annotated[
+        Duration, about("how long exchanges in flight may go on when their session is ended or their user moved", "5s")
+    ] = Duration(5 * SECOND)
     ratelimit_headers: Annotated[
         bool, about("tell admitted requests too what their limits have left (RateLimit, RateLimit-Policy)", "true")
     ] = True
@@ -156,16 +159,47 @@ class UpstreamTlsSettings(Section, frozen=True):
     key: Annotated[str, about("PEM file: its private key", "")] = ""
 
 
+class HealthSettings(Section, frozen=True):
+    """Looking after the hosts of a director: a connection to each, again and again."""
+
+    every: Annotated[Timeout, about("time between two looks", "2s")] = Timeout(2 * SECOND)
+    timeout: Annotated[Timeout, about("until a connection must stand", "1s")] = Timeout(SECOND)
+    fall: Annotated[Positive, about("failures in a row that bring a host down and move its users", "3")] = 3
+    rise: Annotated[Positive, about("successes in a row that bring it up again", "2")] = 2
+
+
 class UpstreamSettings(Section, frozen=True):
     """A set of backends and how one is chosen."""
 
     servers: Annotated[
-        Annotated[list[Backend], Meta(min_length=1)],
-        about("backends: HOST:PORT, [IPV6]:PORT or unix:/PATH", '["127.0.0.1:5000", "127.0.0.1:5001"]'),
-    ]
+        list[Backend],
+        about(
+            "backends: HOST:PORT, [IPV6]:PORT or unix:/PATH; a director's are addresses, and may be none",
+            '["127.0.0.1:5000", "127.0.0.1:5001"]',
+        ),
+    ] = []
     balance: Annotated[
-        Literal["round_robin", "least_connections"], about("how a backend is chosen", "least_connections")
+        Literal["round_robin", "least_connections", "director"],
+        about("how a backend is chosen; director: each user has one, which operators can change", "least_connections"),
     ] = "round_robin"
+    director_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)], about("director: port of hosts that operators add", "80")
+    ] = 80
+    user_from: Annotated[
+        Annotated[str, Meta(pattern=r"^(token|(header|cookie) [!#$%&'*+.^_`|~0-9A-Za-z-]+)$")],
+        about("director: where the user's name is: token, header NAME, or cookie NAME", "header X-User"),
+    ] = "token"
+    user_hash: Annotated[
+        Literal["%Lu", "%u", "%Ln", "%n"],
+        about("director: what of the name counts: n: up to the first @; L: in lower case", "%Lu"),
+    ] = "%Lu"
+    user_expire: Annotated[Timeout, about("director: how long a user who is away keeps a backend, from 10s", "15m")] = (
+        Timeout(15 * MINUTE)
+    )
+    health: Annotated[
+        HealthSettings | None,
+        about("director: hosts that do not answer go down by themselves; absent: only operators do that"),
+    ] = None
     preserve_host: Annotated[bool, about("send the client's Host instead of the backend's", "true")] = False
     connect_timeout: Annotated[Timeout, about("until a connection stands, or one is free", "1s")] = Timeout(SECOND)
     timeout: Annotated[Timeout, about("until the response head, and between pieces of its body", "30s")] = Timeout(
@@ -239,6 +273,9 @@ class RouteSettings(Section, frozen=True):
     keep_authorization: Annotated[bool, about("send the Authorization header on to the backend", "false")] = False
     max_body: Annotated[Size | None, about("request body; absent: the gateway's limit", "1MiB")] = None
     timeout: Annotated[Duration, about("for the whole exchange; 0s: no limit", "0s")] = Duration(0)
+    director_tag: Annotated[
+        str, about("tag of the director's hosts that serve it, unless the token's details name one", "eu")
+    ] = ""
 
 
 class MappingFiles(Section, frozen=True):
@@ -277,6 +314,12 @@ class LoginSettings(Section, frozen=True):
     limit: Annotated[Positive, about("requests to log in from one address in 300 s", "600")] = 600
     account_failures: Annotated[Positive, about("failures in a row after which an account's log-ins wait", "5")] = 5
     address_failures: Annotated[Positive, about("failures of one address in 10 minutes that bar it", "100")] = 100
+    penalty_waits: Annotated[
+        list[Duration],
+        about(
+            "how long an address waits before it may try again, by its penalty from 0 to 4", "[0s, 4s, 8s, 15s, 15s]"
+        ),
+    ] = []
     second_factor: Annotated[bool, about("users with a TOTP secret cannot log in by password alone", "false")] = False
 
 
@@ -415,10 +458,47 @@ class ApifestSettings(Section, frozen=True):
     global_errors: Annotated[str, about("global errors file; its bodies join errors", "global-errors.xml")] = ""
 
 
+class ServiceKeySettings(Section, frozen=True):
+    """A further key of the doveadm surface."""
+
+    name: Annotated[Name, about("its name, in the audit", "monitor")]
+    key: Annotated[Secret, about("the key", "{env: MONITOR_KEY}")]
+    role: Annotated[str, about("what it may do", "viewer")] = "viewer"
+
+
+class DoveadmSettings(Section, frozen=True):
+    """The doveadm surface."""
+
+    api_key: Annotated[Secret | None, about("key for X-Dovecot-API; absent: none", "{env: DOVEADM_KEY}")] = None
+    password: Annotated[Secret | None, about("of doveadm, for Basic; absent: none", "{file: doveadm.pass}")] = None
+    role: Annotated[str, about("what these two may do", "admin")] = "admin"
+    keys: Annotated[list[ServiceKeySettings], about("further keys, each with a name and a role")] = []
+    director: Annotated[
+        str, about("upstream that director commands act on; empty: the only one with balance: director", "mail")
+    ] = ""
+    sockets: Annotated[
+        dict[str, str], about("socketPath -> director upstream", "{/run/dovecot/eu-director: mail-eu}")
+    ] = {}
+    socket_path: Annotated[str, about("what directorDump calls the default socket")] = "/var/run/dovecot/director-admin"
+    services: Annotated[
+        dict[str, list[Literal["http", "ws", "oauth"]]], about("further names of services", "{imap: [http]}")
+    ] = {}
+    command_timeout: Annotated[Timeout, about("for one command", "30s")] = Timeout(30 * SECOND)
+    payload_timeout: Annotated[Timeout, about("for all commands of a request", "120s")] = Timeout(120 * SECOND)
+
+
 class DialectSettings(Section, frozen=True):
     """The outside surfaces."""
 
     apifest: Annotated[ApifestSettings, about("ApiFest")] = ApifestSettings()
+    doveadm: Annotated[DoveadmSettings, about("doveadm")] = DoveadmSettings()
+
+
+class ClusterSettings(Section, frozen=True):
+    """How other nodes know this one."""
+
+    address: Annotated[str, about("its address", "10.0.0.1", restart=True)] = "127.0.0.1"
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], about("its port", "9090", restart=True)] = 9090
 
 
 class PluginSettings(Section, frozen=True):
@@ -463,6 +543,7 @@ class Settings(Section, frozen=True):
     bootstrap: Annotated[BootstrapSettings, about("the first account", restart=True)] = BootstrapSettings()
     oauth: Annotated[OauthSettings, about("the OAuth 2.0 server")] = OauthSettings()
     dialects: Annotated[DialectSettings, about("the outside surfaces")] = DialectSettings()
+    cluster: Annotated[ClusterSettings, about("this node among others")] = ClusterSettings()
     cikit: Annotated[CikitSettings, about("the CIKit surface")] = CikitSettings()
     deis: Annotated[DeisSettings, about("the Deis surface")] = DeisSettings()
     plugins: Annotated[PluginSettings, about("plug-ins beside the bundled ones")] = PluginSettings()

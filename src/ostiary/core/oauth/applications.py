@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from ostiary.core.digest import equal
+from ostiary.core.director import DirectorRules
 from ostiary.core.limit import Limit
 from ostiary.core.oauth.scopes import MAX_SECONDS, MOST_TEXT, check_texts, field_refusal, split_scopes, text_ok
 from ostiary.core.people import PeopleRules
@@ -62,6 +63,10 @@ class Rules(Struct, frozen=True):
     reveal_secrets: bool = False
     """New client secrets are kept, encrypted, and shown to operators who may see them."""
     people: PeopleRules = PeopleRules()
+    directors: Mapping[str, DirectorRules] = {}
+    """Upstreams with `balance: director`, by name."""
+    kick_grace: int = 5_000_000
+    """Microseconds that exchanges in flight may go on when their session is ended or their user moved."""
 
 
 class Application(Struct, frozen=True):
