@@ -8,8 +8,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from ostiary.core.mask import Network
 from ostiary.dialects.http import Bounds, Listener
-from ostiary.dialects.message import Answer, Network, Request, json_answer
+from ostiary.dialects.message import Answer, Request, json_answer
 
 ROOM = 16
 

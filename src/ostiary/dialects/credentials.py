@@ -13,10 +13,11 @@ from ipaddress import ip_network
 
 from ostiary.control.principals import presented
 from ostiary.core.digest import equal
+from ostiary.core.mask import Network, parse_address
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Forbidden, Unauthenticated
 from ostiary.dialects.desk import Desk
-from ostiary.dialects.message import Network, Request, parse_address, within
+from ostiary.dialects.message import Request, within
 
 CHALLENGE = 'Bearer realm="ostiary", Basic realm="ostiary"'
 MAX_NAME, MAX_PASSWORD = 254, 1024

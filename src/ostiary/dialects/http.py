@@ -26,7 +26,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.core.http1 import REASONS, BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
-from ostiary.dialects.message import REQUEST_ID, Answer, Application, Network, Request, client_address, within
+from ostiary.core.mask import Network
+from ostiary.dialects.message import REQUEST_ID, Answer, Application, Request, client_address, within
 
 log = logging.getLogger("ostiary.http")
 

@@ -2,21 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
 
-Network = IPv4Network | IPv6Network
+from ostiary.core.mask import Network, parse_address
+
 Pairs = list[tuple[str, str]]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
-MOST_ADDRESS = 64
-"""Characters: an IPv6 address has 45 at most, its zone comes on top."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -112,20 +109,6 @@ def repeated(pairs: Pairs) -> str | None:
 def segment(text: str) -> str:
     """A path segment, percent-decoded once; bytes that are no UTF-8 become U+FFFD."""
     return unquote(text, errors="replace") if "%" in text else text
-
-
-def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address without port; an IPv4 one mapped into IPv6 becomes itself."""
-    return _address(text) if len(text) <= MOST_ADDRESS else None
-
-
-@lru_cache(1024)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def within(text: str, networks: Iterable[Network]) -> bool:

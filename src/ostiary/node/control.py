@@ -28,6 +28,7 @@ from ostiary.control.subjects import registry
 from ostiary.control.tail import Tail
 from ostiary.control.upkeep import Upkeep
 from ostiary.core.configuration.settings import Settings
+from ostiary.core.mask import Network
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import SECOND
@@ -37,7 +38,6 @@ from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
 from ostiary.dialects.http import Listener
-from ostiary.dialects.message import Network
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
 from ostiary.dialects.oauth import Oauth
