@@ -47,6 +47,8 @@ PERMISSIONS = {
     "roles.create": "roles:manage",
     "roles.delete": "roles:manage",
     "roles.update": "roles:manage",
+    "sessions.kick": "sessions:kick",
+    "sessions.list": "sessions:read",
     "settings.set": "settings:manage",
     "tokens.check": "tokens:read",
     "tokens.create_personal": "",

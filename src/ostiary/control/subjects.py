@@ -14,6 +14,7 @@ from ostiary.control import (
     roles,
     routes,
     scopes,
+    sessions,
     settings,
     store,
     tokens,
@@ -23,7 +24,7 @@ from ostiary.control.registry import Registry
 
 SUBJECTS = (
     applications, audit, caches, codes, config, credentials, keys, login, penalties, revisions, roles, routes, scopes,
-    settings, store, tokens, users,
+    sessions, settings, store, tokens, users,
 )  # fmt: skip
 
 

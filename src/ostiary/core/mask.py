@@ -86,3 +86,9 @@ def _address(text: str) -> Address | None:
     except ValueError:
         return None
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def address_order(text: str) -> tuple[int, int, str]:
+    """Sorts addresses by their value, IPv4 before IPv6, and whatever is none after them."""
+    address = parse_address(text)
+    return (9, 0, text) if address is None else (address.version, int(address), text)
