@@ -1,8 +1,29 @@
-"""The director: which user goes to which host."""
+"""The director: which user goes to which host.
+
+Each host that is up puts `vhosts` points on the hash ring of its tag; a user goes to the first point at or after the
+hash of its name (doveadm.md 7.1). What operators changed lies over the hosts of the configuration.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from hashlib import md5
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from ostiary.core.mask import inet_aton
+from ostiary.core.refusal import Conflict, Invalid, NotFound
 from ostiary.core.snapshot import SECOND
+
+UP, DOWN, REMOVED = "up", "down", "removed"
+VHOSTS, MOST_VHOSTS = 100, 1000
+MOST_TAG = 255
+LAST_HASH = 2**32 - 1
+MOST_NAMES, LONGEST_NAME = 8, 255
+"""Names that are kept with an assignment, and the characters of one that is kept."""
 
 
 class Health(Struct, frozen=True):
@@ -25,3 +46,313 @@ class DirectorRules(Struct, frozen=True):
     user_hash: str = "%Lu"
     user_expire: int = 900 * SECOND
     health: Health | None = None
+
+
+class Host(Struct, frozen=True):
+    """A host of a director, or what operators made of it."""
+
+    host: str
+    """Address in its usual short form."""
+    port: int
+    tag: str = ""
+    vhosts: int = VHOSTS
+    state: str = UP
+    """UP or DOWN; REMOVED only of what lies over the configuration."""
+    changed: int = 0
+    """When the state changed last (Unix microseconds); 0: never."""
+    ailing: bool = False
+    """It is down because it did not answer."""
+
+    @property
+    def backend(self) -> str:
+        """HOST:PORT, as an upstream has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Assignment(Struct, frozen=True):
+    """Where the users of one hash go, within a tag."""
+
+    tag: str
+    hash: int
+    host: str
+    names: tuple[str, ...] = ()
+    """Under which it was asked for, the first first."""
+    expires: int = 0
+    """Unix microseconds; it does not count from then on."""
+    held: int = 0
+    """Names the move that brought the users here: while it goes on, at most until this moment, they wait."""
+
+
+class Arc(NamedTuple):
+    """Neighbouring hashes, from `first` to `last`, that go to one host (`""`: to none)."""
+
+    first: int
+    last: int
+    host: str
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(md5(text.encode(), usedforsecurity=False).digest()[:4])
+
+
+def user_hash(name: str, form: str = "%Lu") -> int:
+    """The number of a user, 1 to LAST_HASH. `form`: `%u`, `%n` (up to the first `@`), with `L` in lower case."""
+    if form.endswith("n"):
+        name = name.partition("@")[0]
+    return _hash(name.lower() if "L" in form else name) or 1
+
+
+def address_order(host: str) -> tuple[int, int]:
+    """By what hosts are sorted: IPv4 first, then by address."""
+    address = ip_address(host)
+    return address.version, int(address)
+
+
+class Ring:
+    """The points of the hosts of one tag."""
+
+    def __init__(self, hosts: Iterable[tuple[str, int]]) -> None:
+        """`hosts`: addresses and how many points each has."""
+        by_address = sorted(hosts, key=lambda each: address_order(each[0]))
+        points = [(_hash(f"{host}-{index}"), host) for host, vhosts in by_address for index in range(vhosts)]
+        points.sort(key=lambda point: point[0])  # stable: of equal values the lower address comes first
+        self._values = [value for value, _ in points]
+        self._hosts = [host for _, host in points]
+
+    def host(self, number: int) -> str:
+        """Where a hash goes; `""`: nobody has a point."""
+        if not self._hosts:
+            return ""
+        index = bisect_left(self._values, number)
+        return self._hosts[index] if index < len(self._hosts) else self._hosts[0]
+
+    def arcs(self) -> list[Arc]:
+        """All hashes from 0 to LAST_HASH, in order; no two neighbours have the same host."""
+        arcs: list[Arc] = []
+        ends = zip([*self._values, LAST_HASH], [*self._hosts, self.host(LAST_HASH)], strict=True)
+        first = 0
+        for last, host in ends:
+            if last < first:
+                continue
+            if arcs and arcs[-1].host == host:
+                arcs[-1] = Arc(arcs[-1].first, last, host)
+            else:
+                arcs.append(Arc(first, last, host))
+            first = last + 1
+        return arcs
+
+
+def leaving(arcs: Iterable[Arc], host: str, without: Collection[int] = ()) -> list[Arc]:
+    """The arcs that do not go to `host`, with the hashes `without` cut out."""
+    cuts, found = sorted(without), []
+    for arc in arcs:
+        if arc.host == host:
+            continue
+        first = arc.first
+        for cut in cuts[bisect_left(cuts, arc.first) :]:
+            if cut > arc.last:
+                break
+            found.append(Arc(first, cut - 1, arc.host))
+            first = cut + 1
+        found.append(Arc(first, arc.last, arc.host))
+    return [arc for arc in found if arc.first <= arc.last]
+
+
+class Board:
+    """The hosts of one director at one moment. `kept` is what operators changed."""
+
+    def __init__(self, rules: DirectorRules, kept: Sequence[Host]) -> None:
+        self.rules = rules
+        self.kept = list(kept)
+        changed = {each.host: each for each in kept}
+        configured = {host: Host(host, port) for host, port in rules.hosts.items()}
+        there = [each for each in (configured | changed).values() if each.state != REMOVED]
+        self.hosts = {each.host: each for each in sorted(there, key=lambda each: address_order(each.host))}
+        self.gone = sorted((host for host in rules.hosts if host not in self.hosts), key=address_order)
+        """Hosts of the configuration that operators removed."""
+        self._rings: dict[str, Ring] = {}
+
+    def ring(self, tag: str) -> Ring:
+        """Of a tag; without points where it has no host that is up."""
+        ring = self._rings.get(tag)
+        if ring is None:
+            ring = Ring((each.host, each.vhosts) for each in self.hosts.values() if (each.tag, each.state) == (tag, UP))
+            if any(each.tag == tag for each in self.hosts.values()):
+                self._rings[tag] = ring
+        return ring
+
+    @cached_property
+    def initial(self) -> Ring:
+        """Of the configuration's hosts alone; they have no tag."""
+        return Ring((host, VHOSTS) for host in self.rules.hosts)
+
+    def host(self, address: str, tag: str | None = None) -> Host:
+        """The host of an address (and of a tag, where one is given). Refuses NotFound `host.unknown`."""
+        found = self.hosts.get(address)
+        if found is None or tag not in (None, found.tag):
+            raise NotFound("host.unknown", f"{self.rules.name} has no host {address}{f' of tag {tag}' if tag else ''}")
+        return found
+
+
+# What operators do to hosts
+
+
+class Edit(Struct, frozen=True):
+    """What a change does: hosts as they are from now on, those that are as configured, and whose users are forgotten."""
+
+    put: list[Host] = []
+    drop: list[str] = []
+    forget: list[str] = []
+    changes: list[str] = []
+    """The same for a person, a text each."""
+
+
+def add(board: Board, addresses: Sequence[str], tag: str, vhosts: int | None, port: int | None) -> Edit:
+    """Add hosts, or change their vhosts and port. Refuses Conflict `host.tag`, `vhosts.too_many`, Invalid."""
+    check_vhosts(vhosts)
+    check_tag(tag)
+    put, changes = [], []
+    for address in addresses:
+        found = board.hosts.get(address)
+        if found is None:
+            made = Host(address, board.rules.port if port is None else port, tag, VHOSTS if vhosts is None else vhosts)
+            put.append(made)
+            changes.append(f"{made.host} added with {made.vhosts} vhosts")
+        else:
+            set_to, said = _set(found, tag, vhosts, port)
+            put += set_to
+            changes += said
+    return Edit(put, changes=changes)
+
+
+def update(board: Board, address: str, tag: str, vhosts: int | None) -> Edit:
+    """Change the vhosts of a host. Refuses as `add`, and NotFound `host.unknown`."""
+    check_vhosts(vhosts)
+    check_tag(tag)
+    put, changes = _set(board.host(address), tag, vhosts, None)
+    return Edit(put, changes=changes)
+
+
+def _set(found: Host, tag: str, vhosts: int | None, port: int | None) -> tuple[list[Host], list[str]]:
+    if tag and tag != found.tag:
+        raise Conflict("host.tag", f"{found.host} has the tag {found.tag or 'none'}: remove it first")
+    made = replace(
+        found,
+        vhosts=found.vhosts if vhosts is None else vhosts,
+        port=found.port if port is None else port,
+    )
+    if made == found:
+        return [], []
+    return [made], [f"{found.host}: vhosts {found.vhosts} -> {made.vhosts}, port {found.port} -> {made.port}"]
+
+
+def turn(board: Board, address: str, tag: str | None, state: str, now: int, *, ailing: bool = False) -> Edit:
+    """Take a host up or down. Refuses NotFound `host.unknown`. What an operator says twice is no longer health's."""
+    found = board.host(address, tag)
+    if found.state == state:
+        return Edit([replace(found, ailing=False)]) if found.ailing and not ailing else Edit()
+    made = replace(found, state=state, changed=now, ailing=ailing)
+    return Edit([made], changes=[f"{address}: {found.state} -> {state}"])
+
+
+def remove(board: Board, address: str) -> Edit:
+    """Remove a host, and forget its users. Refuses NotFound `host.unknown`."""
+    found = board.host(address)
+    put = [replace(found, state=REMOVED)] if address in board.rules.hosts else []
+    return Edit(put, [] if put else [address], [address], [f"{address} removed"])
+
+
+def reset(board: Board) -> Edit:
+    """Let all hosts be as configured; the users of those that then are not, or are of another tag, are forgotten."""
+    fresh = Board(board.rules, ())
+    gone = [each.host for each in board.hosts.values() if each.tag or each.host not in fresh.hosts]
+    changes = [f"{each.host}: {_said(each, board.rules)}" for each in board.kept]
+    return Edit(drop=[each.host for each in board.kept], forget=gone, changes=changes)
+
+
+def _said(kept: Host, rules: DirectorRules) -> str:
+    return "as configured" if kept.host in rules.hosts else "removed"
+
+
+def check_vhosts(vhosts: int | None) -> None:
+    """Refuse Invalid `vhosts.invalid` below 0, Conflict `vhosts.too_many` above MOST_VHOSTS."""
+    if vhosts is not None and vhosts < 0:
+        raise Invalid("vhosts.invalid", "vhosts is a number from 0 to 1000")
+    if vhosts is not None and vhosts > MOST_VHOSTS:
+        raise Conflict("vhosts.too_many", "A host has at most 1000 vhosts")
+
+
+def tag_ok(tag: str) -> bool:
+    """Whether a text can be a tag: no blanks, `@` and control characters, at most 255 characters."""
+    return len(tag) <= MOST_TAG and tag.isprintable() and not any(each.isspace() or each == "@" for each in tag)
+
+
+def check_tag(tag: str) -> None:
+    """Refuse Invalid `tag.invalid`."""
+    if not tag_ok(tag):
+        raise Invalid("tag.invalid", "A tag has at most 255 characters, and no blanks, @ or control characters")
+
+
+# Texts of operators
+
+
+def read_host(text: str) -> str:
+    """A host's address in its usual short form; `""`: the text is none, but may be a name.
+
+    IPv6, IPv4, or its short forms (`127.24` is 127.0.0.24, inet_aton(3)). Refuses Invalid `host.invalid`: a bare
+    number, a zone, and addresses that no host can have.
+    """
+    text = text.strip()
+    try:
+        address = ip_address(text)
+    except ValueError:
+        short = inet_aton(text)
+        if short is None:
+            return ""
+        if "." not in text:
+            raise _no_host("A host is an address or a name, not a number") from None
+        address = short
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise _no_host("A host's address has no zone")
+        address = address.ipv4_mapped or address
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
+        raise _no_host(f"{address} is the address of no host")
+    return str(address)
+
+
+def _no_host(message: str) -> Invalid:
+    return Invalid("host.invalid", message)
+
+
+# Moves
+
+
+def named(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """`names` with one more, where it is new and there is room."""
+    if name in names or len(names) >= MOST_NAMES or len(name) > LONGEST_NAME:
+        return names
+    return (*names, name)
+
+
+class Move(Struct, frozen=True):
+    """A user is to go to another host. Times are Unix microseconds."""
+
+    name: str
+    hash: int
+    now: int
+    expires: int
+    held: int
+    """The number of this move, should the user have to wait for it."""
+    over: frozenset[int] = frozenset()
+    """Moves that have come to their end early."""
+
+    def decide(self, host: Host, found: Assignment | None) -> Assignment:
+        """The assignment from now on. Refuses Conflict `user.moving`."""
+        live = found if found is not None and found.expires > self.now else None
+        if live is None:
+            return Assignment(host.tag, self.hash, host.host, named((), self.name), self.expires)
+        if live.host != host.host and live.held > self.now and live.held not in self.over:
+            raise Conflict("user.moving", f"The user is still being moved to {live.host}")
+        held = live.held if live.host == host.host else self.held
+        return replace(live, host=host.host, names=named(live.names, self.name), expires=self.expires, held=held)

@@ -10,15 +10,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-
-class Limits(Struct, frozen=True):
-    """What a droplet may use; 0: no limit."""
-
-    memory: int = 0
-    """Bytes."""
-    cpu: float = 0.0
-    """Cores."""
-    pids: int = 0
+from ostiary.core.droplets import Limits as Limits
 
 
 class Spec(Struct, frozen=True):
@@ -109,7 +101,10 @@ class Driver(Protocol):
         """All droplets of this node that are there, as they are now."""
 
     def watch(self) -> AsyncIterator[Seen]:
-        """What changes, as it happens, of any droplet. Ends (or raises Unavailable) when the engine goes away."""
+        """What changes after this call, as it happens and in order, of any droplet: every end of a life once.
+
+        Ends (or raises Unavailable) when the engine goes away.
+        """
 
     async def usage(self, droplet: str) -> Usage: ...
 

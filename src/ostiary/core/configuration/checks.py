@@ -1,11 +1,11 @@
 """Checks of settings that stand by themselves: what the types of the settings cannot say."""
 
 from collections.abc import Iterator, Set
-from difflib import get_close_matches
-from functools import lru_cache
 from ipaddress import ip_address
 
 from ostiary.core.configuration.binding import Fault, Where
+from ostiary.core.configuration.droplet_checks import checked_droplets
+from ostiary.core.configuration.near import near
 from ostiary.core.configuration.settings import DAY, GRANT_TYPES, Settings, UpstreamSettings
 from ostiary.core.people import check_password, email_ok, totp_secret_ok, user_name_ok
 from ostiary.core.refusal import Invalid
@@ -31,6 +31,7 @@ def checked(settings: Settings, broken: Set[Where]) -> Iterator[Fault]:
         yield from _owner(settings)
     yield from _session_keys(settings)
     yield from _upstreams(settings, broken)
+    yield from checked_droplets(settings, broken)
     yield from _doveadm(settings)
 
 
@@ -77,7 +78,7 @@ def _upstreams(settings: Settings, broken: Set[Where]) -> Iterator[Fault]:
             continue
         if each.balance == "director":
             yield from _director(each, ("upstreams", name))
-        elif not each.servers:
+        elif not each.servers and each.droplets is None:
             yield Fault(("upstreams", name, "servers"), "an upstream needs at least one backend")
 
 
@@ -117,12 +118,3 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-@lru_cache(256)
-def near(name: str, names: tuple[str, ...]) -> str:
-    """What may have been meant by `name`, as the end of a sentence."""
-    found = get_close_matches(name, names, 1, 0.6)
-    if found:
-        return f"; did you mean {found[0]}?"
-    return f"; there are {', '.join(sorted(names)[:20])}" if names else "; none is declared"

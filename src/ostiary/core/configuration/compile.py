@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.core.configuration.binding import Fault, Where
-from ostiary.core.configuration.checks import checked, near
+from ostiary.core.configuration.checks import checked
 from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName, Use, pieces
+from ostiary.core.configuration.near import near
 from ostiary.core.configuration.rules import rules
 from ostiary.core.configuration.settings import (
     Body,

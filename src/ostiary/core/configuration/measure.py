@@ -11,7 +11,7 @@ from typing import Final, Self
 DURATION = re.compile(r"([0-9]{1,15})(us|ms|s|m|h|d)")
 UNITS = {"us": 1, "ms": 1000, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 LONGEST: Final = 3650 * UNITS["d"]
-SIZE = re.compile(r"([0-9]{1,16})(B|KiB|MiB|GiB|TiB)")
+SIZE = re.compile(r"([0-9]{1,16})(B|[KMGT](?:iB)?)")
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 LARGEST: Final = 1 << 50
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
@@ -52,7 +52,7 @@ class Timeout(Duration):
 
 
 class Size(int):
-    """Whole bytes, written `512B`, `16KiB`, `1MiB`."""
+    """Whole bytes, written `512B`, `16KiB` or `16K`, `1MiB` or `1M`."""
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -60,7 +60,8 @@ class Size(int):
         match = SIZE.fullmatch(text) if isinstance(text, str) else None
         if not match:
             raise ValueError("expected a size: a whole number and its unit (B, KiB, MiB, GiB, TiB), such as 16KiB")
-        value = int(match[1]) * SIZES[match[2]]
+        unit = match[2] if match[2] in SIZES else f"{match[2]}iB"  # 256M, as container engines write it
+        value = int(match[1]) * SIZES[unit]
         if value > LARGEST:
             raise ValueError("a size is at most 1024TiB")
         return cls(value)

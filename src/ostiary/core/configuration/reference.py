@@ -32,7 +32,8 @@ routes:
   empty variable counts as none. Lists are separated by commas. It is read when Ostiary starts.
 - **Secrets** are text, `{env: NAME}` or `{file: PATH}` (a final line break is dropped), and are never shown.
 - **Durations** are a whole number and `us`, `ms`, `s`, `m`, `h` or `d`; **sizes** one and `B`, `KiB`, `MiB`, `GiB` or
-  `TiB`. In YAML, `no` and `on` are text, a key stands once, anchors and `<<` work, tags do not.
+  `TiB` (or `K`, `M`, `G`, `T`, which mean the same). In YAML, `no` and `on` are text, a key stands once, anchors and
+  `<<` work, tags do not.
 - **Reload**: SIGHUP, `ostiary config reload`, or any surface that offers it. Settings marked *restart* are taken when
   Ostiary starts; a reload names those that changed.
 

@@ -1,7 +1,16 @@
 """What the operations take from the settings."""
 
-from ostiary.core.configuration.settings import HOUR, Settings, UpstreamSettings
+from ostiary.core.configuration.settings import (
+    HOUR,
+    DropletHealthSettings,
+    Settings,
+    TemplateSettings,
+    UpstreamDropletSettings,
+    UpstreamSettings,
+)
 from ostiary.core.director import DirectorRules, Health
+from ostiary.core.droplets import DropletRules, Limits, Restarts, Source, Stopping, Template
+from ostiary.core.droplets import Health as DropletHealth
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
@@ -24,6 +33,7 @@ def rules(settings: Settings) -> Rules:
         any_redirect=apifest.legacy_redirects,
         reveal_secrets=apifest.reveal_client_secrets,
         people=people_rules(settings),
+        droplets=droplet_rules(settings),
         kick_grace=int(settings.gateway.kick_grace),
         directors={
             name: director_rules(name, each) for name, each in settings.upstreams.items() if each.balance == "director"
@@ -42,6 +52,60 @@ def director_rules(name: str, settings: UpstreamSettings) -> DirectorRules:
         settings.user_hash,
         int(settings.user_expire),
         Health(int(health.every), int(health.timeout), health.fall, health.rise) if health else None,
+    )
+
+
+def droplet_rules(settings: Settings) -> DropletRules:
+    """What the operations on droplets take from the settings."""
+    own = settings.droplets
+    sources = {name: each.droplets for name, each in settings.upstreams.items()}
+    return DropletRules(
+        own.prefix,
+        own.max,
+        own.concurrency,
+        int(own.lock_timeout),
+        (own.on_stop or ("keep" if own.driver == "docker" else "stop")) == "keep",
+        tuple(own.images),
+        {name: template(name, each) for name, each in own.templates.items()},
+        next((name for name, each in own.templates.items() if each.default), ""),
+        {name: source(each) for name, each in sources.items() if each is not None},
+    )
+
+
+def source(settings: UpstreamDropletSettings) -> Source:
+    """Which droplets an upstream has."""
+    return Source(settings.template, settings.app, settings.type if settings.app else "", settings.port or 0)
+
+
+def template(name: str, settings: TemplateSettings) -> Template:
+    """A template as it is kept with what is made from it."""
+    limits, stop, restart = settings.limits, settings.stop, settings.restart
+    return Template(
+        name,
+        tuple(settings.command),
+        settings.image,
+        tuple(settings.ports),
+        {key: value.reveal() for key, value in settings.env.items()},
+        Limits(int(limits.memory or 0), limits.cpu or 0.0, limits.pids or 0),
+        settings.user,
+        tuple(settings.mounts),
+        droplet_health(settings.health, settings.ports) if settings.health else None,
+        int(settings.start_timeout),
+        Stopping(stop.signal, int(stop.timeout), int(stop.drain)),
+        Restarts(restart.policy, restart.max, int(restart.first_wait), int(restart.max_wait), int(restart.reset_after)),
+        {kind: tuple(command) for kind, command in settings.types.items()},
+    )
+
+
+def droplet_health(settings: DropletHealthSettings, ports: list[int]) -> DropletHealth:
+    """How a droplet is looked after."""
+    return DropletHealth(
+        settings.tcp or settings.port or next(iter(ports), 0),
+        settings.http,
+        int(settings.every),
+        int(settings.timeout),
+        settings.healthy_after,
+        settings.unhealthy_after,
     )
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ostiary.core.digest import equal
 from ostiary.core.director import DirectorRules
+from ostiary.core.droplets import DropletRules
 from ostiary.core.limit import Limit
 from ostiary.core.oauth.scopes import MAX_SECONDS, MOST_TEXT, check_texts, field_refusal, split_scopes, text_ok
 from ostiary.core.people import PeopleRules
@@ -65,6 +66,7 @@ class Rules(Struct, frozen=True):
     people: PeopleRules = PeopleRules()
     directors: Mapping[str, DirectorRules] = {}
     """Upstreams with `balance: director`, by name."""
+    droplets: DropletRules = DropletRules()
     kick_grace: int = 5_000_000
     """Microseconds that exchanges in flight may go on when their session is ended or their user moved."""
 
