@@ -92,7 +92,7 @@ class Arc(NamedTuple):
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(md5(text.encode(), usedforsecurity=False).digest()[:4])
+    return int.from_bytes(md5(text.encode("utf-8", "replace"), usedforsecurity=False).digest()[:4])
 
 
 def user_hash(name: str, form: str = "%Lu") -> int:
@@ -198,7 +198,7 @@ class Board:
 
 
 class Edit(Struct, frozen=True):
-    """What a change does: hosts as they are from now on, those that are as configured, and whose users are forgotten."""
+    """What a change does: `put` hosts are so from now on, those of `drop` as configured; users of `forget` go."""
 
     put: list[Host] = []
     drop: list[str] = []
@@ -215,7 +215,8 @@ def add(board: Board, addresses: Sequence[str], tag: str, vhosts: int | None, po
     for address in addresses:
         found = board.hosts.get(address)
         if found is None:
-            made = Host(address, board.rules.port if port is None else port, tag, VHOSTS if vhosts is None else vhosts)
+            usual = board.rules.hosts.get(address, board.rules.port)
+            made = Host(address, port or usual, tag, VHOSTS if vhosts is None else vhosts)
             put.append(made)
             changes.append(f"{made.host} added with {made.vhosts} vhosts")
         else:
@@ -239,7 +240,7 @@ def _set(found: Host, tag: str, vhosts: int | None, port: int | None) -> tuple[l
     made = replace(
         found,
         vhosts=found.vhosts if vhosts is None else vhosts,
-        port=found.port if port is None else port,
+        port=port or found.port,
     )
     if made == found:
         return [], []
@@ -307,10 +308,10 @@ def read_host(text: str) -> str:
         address = ip_address(text)
     except ValueError:
         short = inet_aton(text)
+        if "." not in text and (short is not None or text.isdecimal()):
+            raise _no_host("A host is an address or a name, not a number") from None
         if short is None:
             return ""
-        if "." not in text:
-            raise _no_host("A host is an address or a name, not a number") from None
         address = short
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
