@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from tests.store.template import fresh
 
@@ -18,7 +19,8 @@ from ostiary.control.subjects import registry
 from ostiary.core.configuration.compile import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
-from ostiary.link.messages import Change, Report
+from ostiary.link.messages import Change, Order, Report
+from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.node.wiring import Wiring
 from ostiary.store.keeping import SqlKeeping
@@ -34,10 +36,18 @@ class Workers:
 
     def __init__(self) -> None:
         self.told: list[Change] = []
+        self.orders: list[Order] = []
+        self.says: dict[type[Order], dict[int, object]] = {}
+        """Pid -> what that worker says to an order of the type."""
 
     async def apply(self, change: Change) -> Receipt:
         self.told.append(change)
         return Receipt(change.seq, 2, 2, 1_500, {"admissions": 3, "limits": 4})
+
+    async def order(self, order: Order, patience: float = 10.0) -> list[Result]:
+        self.orders.append(order)
+        said = self.says.get(type(order), {})
+        return [(pid, msgspec.Raw(msgspec.msgpack.encode(value))) for pid, value in said.items()]
 
     async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
         return Receipt(snapshot.revision, 2, 2, 1_500)

@@ -31,7 +31,8 @@ from ostiary.dialects.oauth import Oauth
 from ostiary.dialects.router import Router
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
-from ostiary.link.messages import Change, Report, RouteCount
+from ostiary.link.messages import Change, Order, Report, RouteCount
+from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.node.wiring import Wiring
 from ostiary.store.keeping import SqlKeeping
@@ -49,6 +50,9 @@ class Workers:
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
+        self.orders: list[Order] = []
+        self.says: dict[type[Order], dict[int, object]] = {}
+        """Pid -> what that worker says to an order of the type."""
         self.serving = 2
         self.away = False
 
@@ -57,6 +61,11 @@ class Workers:
             raise Unavailable("workers.unconfirmed", "A worker does not answer")
         self.changes.append(change)
         return Receipt(change.seq, 2, 2, 1500, {"admissions": 3, "limits": 1})
+
+    async def order(self, order: Order, patience: float = 10.0) -> list[Result]:
+        self.orders.append(order)
+        said = self.says.get(type(order), {})
+        return [(pid, msgspec.Raw(msgspec.msgpack.encode(value))) for pid, value in said.items()]
 
     async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
         return Receipt(snapshot.revision, 2, 2, 1500)

@@ -15,7 +15,7 @@ from ostiary.core.limit import take
 from ostiary.core.routing.template import read_match
 from ostiary.core.snapshot import Gateway, Policy, Route, Snapshot, Upstream
 from ostiary.gateway.worker import Worker
-from ostiary.link.messages import Grant, Pattern, Routes, Want
+from ostiary.link.messages import Grant, Pattern, Place, Question, Routes, Want
 
 FOREVER = 1 << 60
 PLAIN = Policy()
@@ -30,6 +30,16 @@ class FakeControl:
     asked: list[bytes] = field(default_factory=list)
     draws: int = 0
     guesses: dict[bytes, str] = field(default_factory=dict)
+    places: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Name -> host, backend, hash."""
+    questions: list[Question] = field(default_factory=list)
+    touched: list[tuple[str, str, int]] = field(default_factory=list)
+    results: dict[int, object] = field(default_factory=dict)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an order was carried out."""
+    held: bool = False
+    """Whether users wait to be told where they go."""
+    expire: int = 900
     worker: Worker = field(init=False)
     silent: bool = False
 
@@ -40,6 +50,32 @@ class FakeControl:
         known = {sha256(text.encode()).digest(): admission for text, admission in self.tokens.items()}
         answers = {digest: known.get(digest) for digest in digests}
         asyncio.get_running_loop().call_soon(self.worker.answers, answers)
+
+    def steer(self, questions: list[Question]) -> None:
+        self.questions += questions
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self.place)
+
+    def place(self) -> None:
+        """Answer what was asked."""
+        questions, self.questions = self.questions, []
+        nowhere = ("", "", 0)
+        self.worker.steered([Place(q, *self.places.get(q.name, nowhere), self.expire) for q in questions])
+
+    def touch(self, used: list[tuple[str, str, int]]) -> None:
+        self.touched += used
+
+    def done(self, seq: int, result: object) -> None:
+        self.results[seq] = result
+        self.heard.set()
+
+    async def carried_out(self, seq: int) -> object:
+        """What the worker says of order `seq`, when it has done it."""
+        while seq not in self.results:
+            self.heard.clear()
+            async with asyncio.timeout(10):
+                await self.heard.wait()
+        return self.results[seq]
 
     def guessed(self, guesses: dict[bytes, str]) -> None:
         self.guesses |= guesses

@@ -12,7 +12,7 @@ from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Gateway, Route, Snapshot
 from ostiary.link.client import Client
 from ostiary.link.frames import frame
-from ostiary.link.messages import Change, Grant, Pattern, Report, Routes, Want
+from ostiary.link.messages import Change, Grant, Order, Pattern, Place, Report, Routes, Want
 from ostiary.link.server import Server
 
 
@@ -49,6 +49,8 @@ class Door:
         self.reporting = 0
         self.problem = ""
         self.defect: Exception | None = None
+        self.obeys: Client | None = None
+        """Whom it tells at once that an order is carried out."""
         self._more = asyncio.Event()
 
     def _write(self, *words: object) -> None:
@@ -79,6 +81,14 @@ class Door:
 
     def granted(self, grants: list[Grant]) -> None:
         self._write("granted", grants)
+
+    def steered(self, places: list[Place]) -> None:
+        self._write("steered", places)
+
+    def do(self, seq: int, order: Order) -> None:
+        self._write("do", order)
+        if self.obeys is not None:
+            self.obeys.done(seq, ["alice"])
 
     def change(self, change: Change) -> dict[str, int]:
         self._write("change", change.clients, change.everything, change.streams)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from ostiary.core.oauth import Rules
 from ostiary.core.snapshot import Snapshot
-from ostiary.link.messages import Change, Report
+from ostiary.link.messages import Change, Order, Report
+from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.store import people, ports
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ostiary.control.passwords import Passwords
     from ostiary.control.penalties import Penalties
     from ostiary.control.reload import Reloader
+    from ostiary.control.services import Services
     from ostiary.control.vault import Vault
 
 
@@ -32,6 +34,9 @@ class Workers(Protocol):
 
     async def collect(self) -> list[Report]:
         """A report of each worker that answers within a second."""
+
+    async def order(self, order: Order, patience: float = 10.0) -> list[Result]:
+        """Have every worker carry out `order`; what each said. Refuses Unavailable `workers.silent`."""
 
     def status(self) -> list[WorkerStatus]:
         """One line an expected worker."""
@@ -71,6 +76,14 @@ class Control:
     """Unix time in microseconds."""
     entropy: Callable[[int], bytes]
     """That many random bytes."""
+    services: "Services"
+    """Which of them operators have stopped."""
+    started: int
+    """When this process began, in Unix microseconds."""
+    counting_since: int
+    """The last reset of the statistics; without one, `started`."""
+    stop: Callable[[], None]
+    """Have the whole node drain and end."""
     rules: Rules = field(default_factory=Rules)
     """What the settings say on tokens and log-ins; each reload sets it anew."""
     mode: str = "sqlite"

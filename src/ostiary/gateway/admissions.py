@@ -20,7 +20,7 @@ MOST_REFUSED = 20_000
 class Admitted:
     """An admission in the form that the hot path needs; `client` is None for a token that does not pass."""
 
-    __slots__ = ("admission", "cell", "expires", "ident", "log", "scopes", "user")
+    __slots__ = ("admission", "cell", "expires", "ident", "log", "scopes", "tag", "user")
 
     def __init__(self, admission: Admission, expires: int, cell: Cell | None) -> None:
         self.admission = admission
@@ -28,6 +28,8 @@ class Admitted:
         self.scopes = frozenset(admission.scopes)
         self.user = admission.user
         self.cell = cell
+        self.tag = admission.details.get("director_tag", "") if admission.details else ""
+        """Of the director's hosts that serve this user."""
         self.ident = _ident(admission)
         self.log = b'"client":%s,"user":%s,' % (_quoted(admission.client), _quoted(admission.user))
 

@@ -1,14 +1,18 @@
 """A client's connection: heads and bodies in, one exchange at a time, deadlines, backpressure, and how it ends."""
 
 import asyncio
+from collections.abc import Collection, Set
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestLine, unfinished
 from ostiary.gateway import answers
+from ostiary.gateway.admissions import Admitted
+from ostiary.gateway.director import Assigned, Key
 from ostiary.gateway.exchange import COLLECT, NEVER, Exchange
 from ostiary.gateway.fields import Peer, RequestFields, is_trusted
 from ostiary.gateway.generation import Match
+from ostiary.gateway.sessions import SLOW, Tally
 
 if TYPE_CHECKING:
     from ostiary.gateway.worker import Worker
@@ -23,6 +27,10 @@ MOST_SKIPPED = 65_536
 """An unwanted body that is announced shorter than this is read and dropped; for a longer one the connection ends."""
 LINGER = 2_000_000_000
 """Nanoseconds between the last answer and the end, so that the client reads the answer before its data is refused."""
+MOST_SHARING = 10_000
+"""Users whose sessions are on one connection; of more, the one that came first ends."""
+ALONE = 2
+"""Tallies of a connection that one user has: its own and nobody's."""
 CLIENT_GONE = 499
 """The status that the access log and the metrics show where the client left before its answer."""
 
@@ -31,12 +39,14 @@ class Client(asyncio.Protocol):
     """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
 
     __slots__ = (
-        "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_total", "buffer", "chunks", "deadline",
-        "exchange", "log", "paused", "peer", "phase", "transport", "worker",
+        "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_signed", "_total", "assigned", "buffer",
+        "chunks", "deadline", "exchange", "log", "paused", "peer", "phase", "received", "tally", "transport", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
     peer: Peer
+    tally: Tally
+    """What the user of the last admission did here."""
     _fields: RequestFields
 
     def __init__(self, worker: "Worker") -> None:
@@ -47,6 +57,11 @@ class Client(asyncio.Protocol):
         self.buffer = b""
         self.chunks: ChunkDecoder | None = None
         self.log = b""
+        self.received = 0
+        self._signed: dict[str, Tally] | None = None
+        """Tallies by user, once there was one; those of nobody under ""."""
+        self.assigned: list[Assigned] = []
+        """What directors' users on this connection use."""
         self._left = 0
         self._total = 0
         self._block = b"\0"
@@ -68,12 +83,14 @@ class Client(asyncio.Protocol):
         scheme = "https" if transport.get_extra_info("ssl_object") else "http"
         self.peer = Peer(address, is_trusted(address, worker.generation.trusted), scheme)
         self.log = b'"address":"%s",' % address.encode()
+        self.tally = worker.sessions.begin("", address, monotonic_ns())
         self.deadline = worker.now + worker.settings.head_timeout * 1000
         if problem := worker.arrived(self):
             self._answer(503, None, b"retry-after: 1\r\n", problem)
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         phase = self.phase
         if phase == IDLE and not self._held:
             self._head(self.buffer + data if self.buffer else data)
@@ -160,6 +177,8 @@ class Client(asyncio.Protocol):
         """The fields, remembered: on a kept-alive connection they are mostly those of the request before."""
         worker = self.worker
         fields = RequestFields(line, block, self.peer, worker.generation.trusted, worker.settings.max_headers)
+        if self.peer.trusted:
+            self.log = b'"address":"%s",' % fields.address.encode()
         if not line.host:
             self._block, self._fields = block, fields
         else:
@@ -197,8 +216,10 @@ class Client(asyncio.Protocol):
         exchange.request_id = worker.next_id()
         exchange.started = exchange.started or monotonic_ns()
         text = worker.generation.answers.body(status, body)
-        self.transport.write(answers.render(status, text, exchange.request_id, headers, close=True))
+        answer = answers.render(status, text, exchange.request_id, headers, close=True)
+        self.transport.write(answer)
         exchange.status, exchange.why, exchange.sent = status, why, len(text)
+        exchange.heads = len(answer) - len(text)
         self._record(worker.no_match)
         self._linger()
 
@@ -346,6 +367,7 @@ class Client(asyncio.Protocol):
         exchange = self.exchange
         if exchange.simple:
             exchange.admitted, exchange.status, exchange.started, exchange.limits = None, 0, 0, b""
+            exchange.heads = 0
         else:
             exchange.reset()
         self.phase = IDLE
@@ -432,6 +454,102 @@ class Client(asyncio.Protocol):
         else:
             self.abort("timed out")
 
+    # -- sessions
+
+    def sign(self, admitted: Admitted) -> None:
+        """The exchange is of another user than the one before: count there."""
+        signed = self._signed
+        if signed is None:
+            signed = self._signed = {"": self.tally}
+        user = admitted.user
+        tally = signed.get(user)
+        if tally is None:
+            if len(signed) > MOST_SHARING:
+                self.sign_off(next(name for name in signed if name))
+            tally = signed[user] = self.worker.sessions.begin(user, self.exchange.fields.address, monotonic_ns())
+            tally.token = admitted
+        self.tally = tally
+
+    def sign_off(self, user: str) -> None:
+        """The session of `user` here is over; its connection need not be."""
+        tally = self._signed.pop(user, None) if self._signed else None
+        if tally is None or self._signed is None:
+            return
+        self.worker.sessions.end(tally)
+        if self.tally is tally:
+            self.tally = self._signed[""]
+
+    def sign_off_idle(self, before: int) -> None:
+        """Of several who share this connection, those end who did nothing since `before` (monotonic ns)."""
+        signed = self._signed
+        if signed is None or len(signed) <= ALONE:
+            return
+        busy = self.tally if self.phase in (BUSY, READ, TUNNEL) else None
+        for user, tally in list(signed.items()):
+            if user and tally is not busy and (tally.last or tally.since) < before:
+                self.sign_off(user)
+
+    def tallies(self) -> Collection[Tally]:
+        """What is counted here, by user."""
+        return (self.tally,) if self._signed is None else self._signed.values()
+
+    def busy(self) -> bool:
+        """Whether an exchange or a tunnel is under way."""
+        return self.phase in (BUSY, READ, TUNNEL)
+
+    def tunnelling(self) -> bool:
+        return self.phase == TUNNEL
+
+    def serves(self, users: Set[str]) -> bool:
+        """Whether what is under way is of one of `users`."""
+        return self.busy() and self.exchange.admitted is not None and self.exchange.admitted.user in users
+
+    def tunnels(self, user: str) -> bool:
+        """Whether a tunnel of `user` is open."""
+        return self.phase == TUNNEL and self.serves({user})
+
+    def flows_to(self, upstream: str) -> bool:
+        """Whether what is under way (or, idle, was the last) goes to `upstream`."""
+        target = self.exchange.match.target if self.exchange.started or self.phase == IDLE else None
+        return target is not None and target.upstream.definition.name == upstream
+
+    def flows(self, upstream: str, hosts: Set[str], keys: Set[Key], idle: bool) -> bool:
+        """Whether what is under way goes to one of `hosts`, or is of forgotten users; `idle`: what was last, too."""
+        exchange = self.exchange
+        if not (self.busy() or (idle and self.phase == IDLE)) or not self.flows_to(upstream):
+            return False
+        assigned, chosen = exchange.assigned, exchange.chosen
+        if assigned is not None and not assigned.until and assigned.key in keys:
+            return True
+        address = chosen.address if chosen is not None else ""
+        return address in hosts or address.rpartition(":")[0].strip("[]") in hosts
+
+    def said_all(self) -> bool:
+        """Whether this connection is ending and nothing more of it is to be written."""
+        return self.phase == CLOSING and not self.transport.get_write_buffer_size()
+
+    def end_gently(self) -> None:
+        """End with the exchange under way; at once where there is none, and tunnels."""
+        if self.phase == IDLE:
+            self.transport.close()
+        elif self.phase == TUNNEL:
+            self.abort("session ended")
+        else:
+            self.exchange.close = True
+
+    def end_now(self, body: bytes | None, why: str) -> None:
+        """End at once: with 503 where nothing of an answer was sent, else so that the client sees it is not whole."""
+        exchange = self.exchange
+        if self.phase in (BUSY, READ) and not exchange.head_sent:
+            exchange.stop_waiting()
+            exchange.drop_backend()
+            exchange.close = True
+            exchange.refuse(503, body, b"", why)
+        elif self.phase == IDLE:
+            self.transport.close()
+        else:
+            self.abort(why)
+
     # -- accounting
 
     def _account(self) -> None:
@@ -448,6 +566,17 @@ class Client(asyncio.Protocol):
         bits = took.bit_length()
         stat.latencies[bits if bits < 36 else 35] += 1
         stat.microseconds += took
+        tally = self.tally
+        tally.last = exchange.started + took * 1000
+        tally.exchanges += 1
+        tally.micros += took
+        tally.read_bytes += self.received
+        tally.write_bytes += exchange.sent + exchange.heads
+        self.received = 0
+        if exchange.admitted is not None:
+            tally.admitted += 1
+        if took > SLOW or status >= 500:
+            worker.sessions.slow(tally, match.target.name if match.target else "", took, exchange.sent)
         log = worker.log
         if log.on:
             admitted = exchange.admitted

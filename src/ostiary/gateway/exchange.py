@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
 from ostiary.gateway.cells import Cell
+from ostiary.gateway.director import Assigned, Director, nobody, remember
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.generation import NO_TOKEN, PUBLIC, USER_TOKEN, Match, Target
 from ostiary.gateway.plugged import PluginFailed, replace_body, request_of, response_of, response_start, rewritten, run
 from ostiary.gateway.plugins import Refuse, Request, Response
-from ostiary.gateway.upstream import Backend, BackendConnection, ResponseHead
+from ostiary.gateway.upstream import Backend, BackendConnection, ResponseHead, Upstream
+from ostiary.link.messages import Question
 
 if TYPE_CHECKING:
     from ostiary.gateway.client import Client
@@ -39,10 +41,10 @@ class Exchange:
     """The steps of one exchange; `client` is the connection that it came on."""
 
     __slots__ = (
-        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried",
-        "_tried", "_waiting", "admitted", "backend", "bodiless", "client", "close", "fields", "head_sent", "limits",
-        "match", "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop", "target",
-        "ticket", "transport", "upgrading", "why", "worker",
+        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried", "_tried",
+        "_waiting", "admitted", "assigned", "backend", "bodiless", "chosen", "client", "close", "fields", "head_sent",
+        "heads", "limits", "match", "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop",
+        "target", "ticket", "transport", "upgrading", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -56,6 +58,11 @@ class Exchange:
         self.request_id = b""
         self.ticket = 0
         self.backend: BackendConnection | None = None
+        self.chosen: Backend | None = None
+        """The backend of this exchange, or still of the one before."""
+        self.assigned: Assigned | None = None
+        """Of a director's user, likewise."""
+        self.match = worker.no_match
         self._waiting: Callable[[], object] | None = None
         self.reset()
 
@@ -67,6 +74,8 @@ class Exchange:
         """Fields of the answer that tell what the limits have left."""
         self.status = 0
         self.sent = 0
+        self.heads = 0
+        """Bytes of the answer besides its body."""
         self.why = ""
         self.close = False
         self.request_done = True
@@ -156,6 +165,8 @@ class Exchange:
             self._not_valid()
             return
         self.admitted = admitted
+        if admitted.user != self.client.tally.user:
+            self.client.sign(admitted)
         cell = admitted.cell
         if cell is None or self._take(cell, now):
             self._allow(now)
@@ -256,6 +267,9 @@ class Exchange:
             return
         self.simple = False
         self.upgrading = bool(fields.upgrade)
+        if self.upgrading and "ws" in self.worker.stopped:
+            self.refuse(503, None, b"retry-after: 1\r\n", "tunnels are stopped")
+            return
         self.bodiless = self.match.head
         if not rules.actions and not rules.filters:
             self._choose(now)
@@ -334,15 +348,67 @@ class Exchange:
         upstream = self.target.upstream
         backend = upstream.only if self._tried is None else None
         if backend is None:
+            if upstream.director is not None:
+                self._steer(upstream.director, now)
+                return
             backend = upstream.choose(now, self._tried)
         if backend is None:
+            self._none_left(upstream)
+        else:
+            self._go(backend, now)
+
+    def _none_left(self, upstream: Upstream) -> None:
+        if upstream.backends:
             self.refuse_backend(502, "no backend is left")
+        else:
+            self.refuse_backend(503, "no backend is ready")
+
+    def _steer(self, director: Director, now: int) -> None:
+        """The backend is the one of this user, and no other."""
+        worker, admitted = self.worker, self.admitted
+        if self._tried:
+            self.refuse_backend(502, "the user's backend could not be reached")
             return
+        tag = (admitted.tag if admitted is not None else "") or self.target.rules.director_tag
+        name = director.name(self)
+        assigned = director.find(tag, name, now) if name and now < worker.lease_until else None
+        if assigned is not None:
+            self._assign(assigned, now)
+            return
+        question = Question(director.upstream, tag, name or nobody(self), bool(name))
+        backend = None if name or now >= worker.lease_until else director.nameless(question)
+        self.assigned = self.chosen = None
+        if backend is not None:
+            self._go(backend, now)
+        elif worker.steer(question, self):
+            later = LATER + worker.settings.kick_grace * 1000 if now < worker.lease_until else SOON
+            self.wait(lambda: worker.unask_place(question, self), now + later, 503)
+        else:
+            self.unavailable("control is away")
+
+    def _assign(self, assigned: Assigned, now: int) -> None:
+        self.assigned = assigned
+        if self.client not in assigned.clients:
+            remember(assigned, self.client)
+        self._go(assigned.backend, now)
+
+    def placed(self, assigned: Assigned | None, backend: Backend | None, now: int) -> None:
+        """Control has said where this goes."""
+        self._waiting = None
+        if assigned is not None:
+            self._assign(assigned, now)
+        elif backend is not None:
+            self._go(backend, now)
+        else:
+            self.refuse(503, None, b"retry-after: 1\r\n", "no host is up")
+
+    def _go(self, backend: Backend, now: int) -> None:
+        self.chosen = backend
         if backend.idle and not self._retried:
             self._send(backend.take(self), now)
         else:
             backend.connect(self)
-            until = now + upstream.definition.connect_timeout * 1000 + SLACK
+            until = now + self.target.upstream.definition.connect_timeout * 1000 + SLACK
             self.wait(lambda: backend.leave(self), until, 504)
 
     def connected(self, connection: BackendConnection, ticket: int) -> bool:
@@ -359,7 +425,8 @@ class Exchange:
         self.simple = False
         self._tried = (self._tried or set()) | {backend}
         now = monotonic_ns()
-        if self.target.upstream.choose(now, self._tried) is None:
+        upstream = self.target.upstream
+        if upstream.director is not None or upstream.choose(now, self._tried) is None:
             self.refuse_backend(504 if timed_out else 502, "no backend could be reached")
         else:
             self._choose(now)
@@ -412,7 +479,9 @@ class Exchange:
         self.status = head.status
         self.sent = len(body)
         end = b"\r\nconnection: close\r\n\r\n" if self.close else b"\r\n\r\n"
-        self.transport.write(b"%s%sx-request-id: %s%s%s" % (head.start, self.limits, self.request_id, end, body))
+        answer = b"%s%sx-request-id: %s%s%s" % (head.start, self.limits, self.request_id, end, body)
+        self.transport.write(answer)
+        self.heads = len(answer) - self.sent
         self.backend = None
         connection.exchange = None
         connection.backend.release(connection)
@@ -469,7 +538,9 @@ class Exchange:
         elif not self.fields.minor:
             start += b"connection: keep-alive\r\n"
         self.head_sent = True
-        self.transport.write(b"%s%sx-request-id: %s\r\n\r\n" % (start, self.limits, self.request_id))
+        answer = b"%s%sx-request-id: %s\r\n\r\n" % (start, self.limits, self.request_id)
+        self.heads = len(answer)
+        self.transport.write(answer)
 
     def response_data(self, data: bytes) -> None:
         """Some of the response body."""
@@ -594,9 +665,10 @@ class Exchange:
         head = self.match.head
         self.sent = 0 if head else len(body)
         keep = b"connection: keep-alive\r\n" if not self.close and not self.fields.minor else b""
-        self.transport.write(
-            answers.render(status, body, self.request_id, headers + keep + self.limits, self.close, head)
-        )
+        answer = answers.render(status, body, self.request_id, headers + keep + self.limits, self.close, head)
+        self.heads = len(answer) - self.sent
+        self.transport.write(answer)
+        self.client.tally.refused += status in (401, 403)
         self.client.finish()
 
     def _unknown(self) -> None:
@@ -608,6 +680,7 @@ class Exchange:
 
     def unavailable(self, why: str) -> None:
         """Control cannot be asked: 503."""
+        self.client.tally.undecided += 1
         self.refuse(503, None, b"retry-after: 1\r\n", why)
 
     def refuse_backend(self, status: int, why: str) -> None:

@@ -39,7 +39,8 @@ class Rules:
     """A policy, built: what a route asks of an exchange and does to it, shared by the routes that say the same."""
 
     __slots__ = (
-        "actions", "async_actions", "async_filters", "body_actions", "body_filters", "compat", "errors", "filters",
+        "actions", "async_actions", "async_filters", "body_actions", "body_filters", "compat", "director_tag", "errors",
+        "filters",
         "keep_authorization", "kind", "limit", "max_body", "passing", "plain", "properties", "scopes", "timeout",
     )  # fmt: skip
 
@@ -59,6 +60,7 @@ class Rules:
         self.max_body = max_body if policy.max_body < 0 else policy.max_body
         self.timeout = policy.timeout * 1000
         self.properties = policy.properties
+        self.director_tag = policy.director_tag
         self.passing = not (self.filters or self.errors)
         """Whether responses pass as they are."""
         self.plain = self.passing and not self.actions and not self.timeout

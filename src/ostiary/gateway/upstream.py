@@ -7,11 +7,13 @@ other is left. An unused connection is taken last-in first-out, so that the olde
 import asyncio
 import ssl
 from collections import Counter, deque
+from collections.abc import Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, framing, parse_fields, parse_status_line, tokens
 from ostiary.core.snapshot import Upstream as Definition
+from ostiary.gateway.director import Director
 
 if TYPE_CHECKING:
     from ostiary.gateway.exchange import Exchange
@@ -271,7 +273,7 @@ class Backend:
     """One host and port that answers: its pool, and how it has been of late."""
 
     __slots__ = (
-        "_waiting", "active", "address", "connections", "down_until", "host_line", "idle", "upstream",
+        "_waiting", "active", "address", "connections", "down_until", "gone", "host_line", "idle", "upstream",
     )  # fmt: skip
 
     def __init__(self, upstream: "Upstream", address: str) -> None:
@@ -283,6 +285,8 @@ class Backend:
         self.active = 0
         self.connections = 0
         self.down_until = 0
+        self.gone = False
+        """It serves no further exchange."""
         self._waiting: deque[Exchange] = deque()
 
     def take(self, exchange: "Exchange") -> BackendConnection:
@@ -357,7 +361,7 @@ class Backend:
     def release(self, connection: BackendConnection) -> None:
         """Take back a connection whose exchange has ended well."""
         self.active -= 1
-        if connection.spoiled or self.upstream.retired or connection.transport.is_closing():
+        if connection.spoiled or self.gone or connection.transport.is_closing():
             connection.close()
             return
         connection.ready()
@@ -410,9 +414,10 @@ class Upstream:
         "context",
         "counters",
         "definition",
+        "director",
         "heads",
+        "named",
         "only",
-        "retired",
         "tasks",
         "timeout",
     )
@@ -420,12 +425,16 @@ class Upstream:
     def __init__(self, definition: Definition, counters: Counter[str]) -> None:
         self.definition = definition
         self.counters = counters
-        self.backends = [Backend(self, address) for address in definition.backends]
-        self.only = self.backends[0] if len(self.backends) == 1 else None
+        self.named = {address: Backend(self, address) for address in definition.backends}
+        """Every backend by its address."""
+        self.backends = list(self.named.values())
+        """Those among which is chosen."""
+        self.director = Director(definition.name, definition.director) if definition.director else None
+        self.only: Backend | None = None
+        self._alone()
         self.context: ssl.SSLContext | None = None
         self.heads: dict[bytes, ResponseHead] = {}
         self.timeout = definition.timeout * 1000
-        self.retired = False
         self.tasks: set[asyncio.Task[None]] = set()
         self._next = 0
 
@@ -437,6 +446,35 @@ class Upstream:
         if len(raw) <= LONGEST_HEAD:
             self.heads[raw] = head
         return head
+
+    def _alone(self) -> None:
+        self.only = self.backends[0] if len(self.backends) == 1 and self.director is None else None
+
+    def backend(self, address: str) -> Backend:
+        """The backend at `address` (HOST:PORT), known or not."""
+        found = self.named.get(address)
+        if found is None:
+            found = self.named[address] = Backend(self, address)
+        return found
+
+    def let_go(self, hosts: Sequence[str]) -> None:
+        """No user goes to these hosts any more: their unused connections close."""
+        for address, backend in list(self.named.items()):
+            if address.rpartition(":")[0].strip("[]") in hosts:
+                self._leave(backend)
+
+    def join(self, members: Sequence[str]) -> None:
+        """Have these backends besides its own from now on; what is under way at others ends there."""
+        wanted = dict.fromkeys((*self.definition.backends, *members))
+        for backend in [each for address, each in self.named.items() if address not in wanted]:
+            self._leave(backend)
+        self.backends = [self.backend(address) for address in wanted]
+        self._alone()
+
+    def _leave(self, backend: Backend) -> None:
+        del self.named[backend.address]
+        backend.gone = True
+        backend.close_idle(monotonic_ns(), 0)
 
     def choose(self, now: int, tried: set[Backend] | None = None) -> Backend | None:
         """The backend for the next exchange, not one of `tried`; None when none is left.
@@ -459,11 +497,10 @@ class Upstream:
 
     def tick(self, now: int) -> None:
         """Close connections that were unused too long."""
-        for backend in self.backends:
+        for backend in list(self.named.values()):
             backend.close_idle(now, self.definition.idle_timeout * 1000)
 
     def retire(self) -> None:
         """No new configuration names this upstream: exchanges under way end, then its connections close."""
-        self.retired = True
-        for backend in self.backends:
-            backend.close_idle(monotonic_ns(), 0)
+        for backend in list(self.named.values()):
+            self._leave(backend)

@@ -10,6 +10,8 @@ import os
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic_ns, time_ns
 
@@ -24,14 +26,31 @@ from ostiary.gateway.admissions import Admissions
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
+from ostiary.gateway.director import Director
 from ostiary.gateway.exchange import NEVER, Exchange
 from ostiary.gateway.generation import Generation, Lazy, Match, Target
 from ostiary.gateway.guesses import Guesses
+from ostiary.gateway.orders import drain, kick, who
 from ostiary.gateway.plugins import Plugins
+from ostiary.gateway.sessions import SHARED_FOR, Sessions
 from ostiary.gateway.tls import client_context, server_context
 from ostiary.gateway.upstream import Upstream
 from ostiary.link.client import Control
-from ostiary.link.messages import Change, Grant, Report, Routes, Want
+from ostiary.link.messages import (
+    Change,
+    Drain,
+    Dump,
+    Grant,
+    Kick,
+    Order,
+    Place,
+    Question,
+    Report,
+    ResetStats,
+    Routes,
+    Want,
+    Who,
+)
 
 TICK = 0.1
 """Seconds between two looks at the deadlines: how late one may be."""
@@ -57,7 +76,13 @@ class Worker:
         self._listening: ssl.SSLContext | None = None
         self._open = False
         self.upstreams: dict[str, Upstream] = {}
+        self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
+        self._members: dict[str, list[str]] = {}
+        """Upstream -> backends that it has besides its own."""
+        self._placing: dict[Question, list[Exchange]] = {}
+        self._unplaced: list[Question] = []
+        self._working: set[asyncio.Task[None]] = set()
         self._asking: dict[bytes, list[Exchange]] = {}
         self._doubted: set[bytes] = set()
         """Tokens of open streams that may have ended while control was not heard."""
@@ -78,6 +103,9 @@ class Worker:
         self.settings = Gateway()
         self.admissions = Admissions(self.settings.max_admissions, self.cells)
         self.max_head = self.settings.max_head
+        self.sessions = Sessions(self._id_prefix.decode())
+        self.stopped: frozenset[str] = frozenset()
+        """Services: `http`, `ws`."""
         self.clients: set[Client] = set()
         self.streams: set[Exchange] = set()
         self.draining = False
@@ -120,6 +148,33 @@ class Worker:
         if not waiting:
             self._asking.pop(digest, None)
 
+    def steer(self, question: Question, exchange: Exchange) -> bool:
+        """Ask control where a user goes; `exchange.placed` is called. False when control is away."""
+        if not self._connected and monotonic_ns() >= self.lease_until:
+            return False
+        waiting = self._placing.get(question)
+        if waiting is not None:
+            waiting.append(exchange)
+            return True
+        self._placing[question] = [exchange]
+        if not self._unplaced:
+            asyncio.get_running_loop().call_soon(self._send_unplaced)
+        self._unplaced.append(question)
+        return True
+
+    def unask_place(self, question: Question, exchange: Exchange) -> None:
+        """`exchange` no longer waits for the answer."""
+        waiting = self._placing.get(question, [])
+        if exchange in waiting:
+            waiting.remove(exchange)
+        if not waiting:
+            self._placing.pop(question, None)
+
+    def _send_unplaced(self) -> None:
+        questions, self._unplaced = self._unplaced, []
+        if self._connected and monotonic_ns() < self.lease_until:
+            self._control.steer(questions)
+
     def _send_questions(self) -> None:
         questions, self._questions = self._questions, []
         wants, self._wants = self._wants, []
@@ -160,6 +215,10 @@ class Worker:
             return
         self.clients.discard(client)
         self.streams.discard(client.exchange)
+        for tally in client.tallies():
+            self.sessions.end(tally)
+        for assigned in client.assigned:
+            assigned.clients.discard(client)
         address = client.peer.address
         self._addresses[address] -= 1
         if not self._addresses[address]:
@@ -186,6 +245,8 @@ class Worker:
         if not up:
             return
         self.admissions.drop(Change(0, everything=True))
+        for upstream in self._directors():
+            upstream.clear()
         self._doubted = {exchange.fields.digest or b"" for exchange in self.streams if exchange.admitted}
         self._ask_again()
         if wants := self.cells.again():
@@ -196,6 +257,55 @@ class Worker:
         self._asking = {digest: waiting for digest, waiting in self._asking.items() if waiting}
         if questions := list({**self._asking, **dict.fromkeys(self._doubted)}):
             self._control.ask(questions)
+        self._placing = {question: waiting for question, waiting in self._placing.items() if waiting}
+        if self._placing:
+            self._control.steer(list(self._placing))
+
+    def _directors(self) -> list[Director]:
+        return [each.director for each in self.upstreams.values() if each.director is not None]
+
+    def steered(self, places: list[Place]) -> None:
+        """Control has said where users go. Without a lease that counts for nothing, as with admissions."""
+        now = monotonic_ns()
+        if now >= self.lease_until:
+            return
+        for place in places:
+            upstream = self.upstreams.get(place.question.upstream)
+            assigned, backend = None, None
+            if upstream is not None and upstream.director is not None and place.backend:
+                backend = upstream.backend(place.backend)
+                assigned = upstream.director.take_in(place, backend, now)
+            for exchange in self._placing.pop(place.question, ()):
+                exchange.placed(assigned, backend, now)
+
+    def do(self, seq: int, order: Order) -> None:
+        """Carry an order out, and say so."""
+        match order:
+            case Who():
+                self._control.done(seq, who(self.clients))
+            case Dump():
+                self._control.done(seq, self.sessions.counted(self.clients))
+            case ResetStats():
+                self._reset_stats()
+                self._control.done(seq, [])
+            case Kick():
+                self._work(self._done(seq, kick(self, order)))
+            case Drain():
+                self._work(self._done(seq, drain(self, order)))
+
+    def _reset_stats(self) -> None:
+        self.sessions.reset()
+        for client in self.clients:
+            for tally in client.tallies():
+                tally.zero()
+
+    async def _done(self, seq: int, carried_out: Coroutine[None, None, list[str]]) -> None:
+        self._control.done(seq, await carried_out)
+
+    def _work(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     def answers(self, admissions: dict[bytes, Admission | None]) -> None:
         """Control has said what tokens stand for.
@@ -236,7 +346,38 @@ class Worker:
             self.guesses.lift()
         if change.streams:
             dropped["streams"] = self._cut(change)
+        self._steer_anew(change)
+        for name, members in change.members.items():
+            self._members[name] = members
+            if name in self.upstreams:
+                self.upstreams[name].join(members)
+        if change.stopped is not None:
+            self._work(self._stop(frozenset(change.stopped)))
         return dropped
+
+    def _steer_anew(self, change: Change) -> None:
+        """Users may go elsewhere."""
+        for each in change.steering:
+            upstream = self.upstreams.get(each.upstream)
+            if upstream is not None and upstream.director is not None:
+                upstream.director.forget(each)
+                upstream.let_go(each.hosts)
+
+    async def _stop(self, stopped: frozenset[str]) -> None:
+        """Stop these services and start the others. What is under way ends within the drain timeout."""
+        ending, self.stopped = stopped - self.stopped, stopped
+        if self._open:
+            await self._listen()
+        if "http" in ending:
+            for client in list(self.clients):
+                if not client.tunnelling():
+                    client.end_gently()
+        if not ending:
+            return
+        await asyncio.sleep(self.settings.drain_timeout / 1e6)
+        for client in list(self.clients):
+            if ("ws" if client.tunnelling() else "http") in ending & self.stopped:
+                client.end_now(None, "service stopped")
 
     def _cut(self, change: Change) -> int:
         over = [exchange for exchange in self.streams if _touches(change, exchange)]
@@ -258,6 +399,8 @@ class Worker:
             else Upstream(each, counters)
             for each in snapshot.upstreams
         }
+        for name, upstream in self._building_upstreams.items():
+            upstream.join(self._members.get(name, []))
         self._building_contexts = {each.name: client_context(each.tls) for each in snapshot.upstreams if each.tls}
         self._building_context = server_context(snapshot.gateway.tls) if snapshot.gateway.tls else None
         self._building = Generation(snapshot, plugins, self._building_upstreams, self.accounts)
@@ -289,13 +432,19 @@ class Worker:
         self.accounts.swapped = True
         self._configure(building.snapshot.gateway)
         for upstream in retired:
-            upstream.retire()
+            self._retire(upstream)
         for upstream in self.upstreams.values():
             upstream.context = self._building_contexts.get(upstream.definition.name)
         for client in self.clients:
             client.forget()
         gc.freeze()
         self._swapped.set()
+
+    def _retire(self, upstream: Upstream) -> None:
+        successor = self.upstreams.get(upstream.definition.name)
+        if upstream.director is not None and successor is not None and successor.director is not None:
+            successor.director.inherit(upstream.director)
+        upstream.retire()
 
     def _configure(self, settings: Gateway) -> None:
         self.settings = settings
@@ -314,9 +463,11 @@ class Worker:
         """Everything counted since the last report, and the levels of now."""
         gauges = {
             "connections": len(self.clients),
+            "sessions": sum(1 for client in self.clients for tally in client.tallies() if tally.user),
+            "assignments": sum(map(len, self._directors())),
             "streams": len(self.streams),
             "admissions": len(self.admissions),
-            "backend_connections": sum(b.connections for u in self.upstreams.values() for b in u.backends),
+            "backend_connections": sum(b.connections for u in self.upstreams.values() for b in u.named.values()),
         }
         return self.accounts.report(seq, gauges)
 
@@ -329,19 +480,37 @@ class Worker:
         ticking = asyncio.create_task(self._tick())
         try:
             await self._swapped.wait()
-            loop = asyncio.get_running_loop()
             tls = self.settings.tls
             self._listening = self._listener_context(server_context(tls)) if tls else None
-            self._open = True
-            for sock in sockets:
-                server = await loop.create_server(lambda: Client(self), sock=sock, ssl=self._listening, backlog=BACKLOG)
-                self._servers.append(server)
+            self._open, self._sockets = True, sockets
+            await self._listen()
             await self._finished.wait()
         finally:
             ticking.cancel()
-            for server in self._servers:
-                server.close()
+            self._close()
             self.log.close()
+
+    async def _listen(self) -> None:
+        """Listen, or no longer, as the services say. The sockets stay: the supervisor and successors have them too."""
+        if self.draining:
+            return
+        if "http" in self.stopped:
+            self._close()
+            for sock in self._sockets:
+                with suppress(OSError):  # it does not listen: this was asked before
+                    sock.shutdown(socket.SHUT_RD)
+            return
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets if not self._servers else ():
+            server = await loop.create_server(
+                lambda: Client(self), sock=sock.dup(), ssl=self._listening, backlog=BACKLOG
+            )
+            self._servers.append(server)
+
+    def _close(self) -> None:
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
 
     def _listener_context(self, first: ssl.SSLContext) -> ssl.SSLContext:
         """The context that the listener keeps: at each handshake it hands over to the one of the current snapshot.
@@ -360,8 +529,9 @@ class Worker:
     async def drain(self) -> None:
         """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
         self.draining = True
-        for server in self._servers:
-            server.close()
+        self._close()
+        for sock in self._sockets:
+            sock.close()
         for client in list(self.clients):
             client.drain()
         if not self.clients:
@@ -384,6 +554,14 @@ class Worker:
                 client.deadline = NEVER
                 loop.call_soon(client.expired)
             turn += 1
+            for director in self._directors():
+                director.tick(now, 4 * TICK * 1e9 / director.expire)
+                if director.used:
+                    used, director.used = director.used, []
+                    self._control.touch(used)
+            if turn % 10 == 0:
+                for client in self.clients:
+                    client.sign_off_idle(now - SHARED_FOR)
             if self._shedding and not self._shedding[-1].shed(SHED * len(self._shedding)):
                 self._shedding.pop()
             if turn % 5 == 0:

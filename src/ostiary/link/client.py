@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.frames import Broken, Channel
@@ -16,23 +18,31 @@ from ostiary.link.messages import (
     Barred,
     Change,
     Collect,
+    Do,
+    Done,
     Draw,
     Grant,
     Granted,
     Guesses,
     Hello,
     Lease,
+    Order,
+    Place,
     Prepare,
     Prepared,
+    Question,
     Report,
     Routes,
+    Steer,
+    Steered,
     Swap,
     Swapped,
     ToControl,
+    Touch,
     ToWorker,
     Want,
     decode_to_worker,
-)  # fmt: skip
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +62,15 @@ class Control(Protocol):
     def draw(self, wants: list[Want]) -> None:
         """Cells for limits. Comes back as `Door.granted`, one Grant a Want, in their order."""
 
+    def steer(self, questions: list[Question]) -> None:
+        """Where do these users go? Comes back as `Door.steered`, later where a user is being moved."""
+
+    def touch(self, used: list[tuple[str, str, int]]) -> None:
+        """These assignments (upstream, tag, hash) are in use."""
+
+    def done(self, seq: int, result: object) -> None:
+        """Order `seq` is carried out."""
+
 
 class Door(Protocol):
     """What the link tells the data plane: plain calls, in stream order, on the event loop."""
@@ -61,6 +80,10 @@ class Door(Protocol):
     def granted(self, grants: list[Grant]) -> None: ...
     def barred(self, until: dict[str, int]) -> None:
         """These addresses have guessed too often: until when, in monotonic ns."""
+
+    def steered(self, places: list[Place]) -> None: ...
+    def do(self, seq: int, order: Order) -> None:
+        """Carry an order out; `Control.done` says when."""
 
     def change(self, change: Change) -> dict[str, int]:
         """Drop what it names; return what was dropped, by kind."""
@@ -115,6 +138,18 @@ class Client:
     def draw(self, wants: list[Want]) -> None:
         if self._session is not None:
             self._session.send(Draw(wants))
+
+    def steer(self, questions: list[Question]) -> None:
+        if self._session is not None:
+            self._session.send(Steer(questions))
+
+    def touch(self, used: list[tuple[str, str, int]]) -> None:
+        if self._session is not None:
+            self._session.send(Touch(used))
+
+    def done(self, seq: int, result: object) -> None:
+        if self._session is not None:
+            self._session.send(Done(seq, msgspec.Raw(msgspec.msgpack.encode(result))))
 
     async def _connect(self, door: Door, path: str | None = None, sock: socket.socket | None = None) -> bool:
         """Connect, say Hello and listen until the connection ends; whether control said anything."""
@@ -186,6 +221,10 @@ class Session:
                 door.lease(message.until)
             case Barred():
                 door.barred(message.until)
+            case Steered():
+                door.steered(message.places)
+            case Do():
+                door.do(message.seq, message.order)
             case Change():
                 self.send(Applied(message.seq, door.change(message)))
             case Routes():

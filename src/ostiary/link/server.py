@@ -16,7 +16,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,7 +24,8 @@ import msgspec
 from ostiary.core.admission import Admission
 from ostiary.core.refusal import Invalid, Refusal, Unavailable
 from ostiary.core.snapshot import Snapshot
-from ostiary.link.frames import Broken, Channel, frame
+from ostiary.link.barrier import Barrier
+from ostiary.link.frames import Broken, Channel
 from ostiary.link.messages import (
     Answers,
     Applied,
@@ -32,23 +33,32 @@ from ostiary.link.messages import (
     Barred,
     Change,
     Collect,
+    Do,
+    Done,
     Draw,
     Grant,
     Granted,
     Guesses,
     Hello,
     Lease,
-    Prepare,
+    Order,
+    Place,
     Prepared,
+    Question,
     Report,
+    Steer,
+    Steered,
     Swap,
     Swapped,
     ToControl,
+    Touch,
     Want,
     decode_to_control,
 )
+from ostiary.link.orders import Orders, Pending, Result
 from ostiary.link.process import Process, peer
 from ostiary.link.receipt import Receipt, WorkerStatus
+from ostiary.link.slot import Image, Slot
 
 log = logging.getLogger(__name__)
 
@@ -80,70 +90,14 @@ class Authority(Protocol):
         """Count tokens that never were against their addresses; those barred now, with the microseconds left."""
 
 
-class Image:
-    """A snapshot ready to be sent: its first message, and its routes as frames."""
+class Steering(Protocol):
+    """Who says where users go (the director)."""
 
-    def __init__(self, snapshot: Snapshot, routes: Sequence[bytes]) -> None:
-        self.revision = snapshot.revision
-        self.frames = (frame(Prepare(snapshot)), *routes)
+    async def steer(self, questions: Sequence[Question], told: Callable[[list[Place]], None]) -> None:
+        """Answer each question by `told`, at once or when a move has ended."""
 
-
-class Barrier:
-    """Waits until no worker acts on what a change ended. `holding`: worker -> when its last lease runs out."""
-
-    def __init__(self, holding: dict[int, int]) -> None:
-        self.holding = holding
-        self.dropped: dict[str, int] = {}
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.let_go()
-
-    def confirm(self, worker: int, dropped: dict[str, int]) -> None:
-        """`worker` has applied the change, or is no more."""
-        self.holding.pop(worker, None)
-        for kind, count in dropped.items():
-            self.dropped[kind] = self.dropped.get(kind, 0) + count
-        self.let_go()
-
-    def let_go(self) -> None:
-        if not self.holding and not self.settled.done():
-            self.settled.set_result(None)
-
-    async def wait(self, clock: Callable[[], int]) -> None:
-        """Return when all have confirmed, or the last lease of those who have not has run out."""
-        while self.holding and (left := max(self.holding.values()) - clock()) > 0:
-            await asyncio.wait({self.settled}, timeout=left / 1e9 + 0.001)
-
-
-class Slot:
-    """One expected worker, whichever process it is just now."""
-
-    def __init__(self, number: int, lease: int) -> None:
-        self.number = number
-        self.process: Process | None = None
-        self.channel: Channel[ToControl] | None = None
-        self.lease = lease
-        self.serves = 0
-        self.prepared = 0
-        self.kept: Image | None = None
-        """The image that it has served since before this control began."""
-        self.ended = False
-        """Nothing that could take a snapshot runs here until the next Hello."""
-        self.progress = asyncio.get_running_loop().time()
-        self.unconfirmed: deque[tuple[Change, Barrier | None]] = deque()
-        self.oldest = 0
-        """The number of the oldest unconfirmed change when the last lease was due."""
-        self.asked: dict[bytes, None] = {}
-        self.reading = False
-        self.outbox: deque[Image | Swap] = deque()
-        self.feeding = False
-        self.reported = 0
-
-    def send(self, message: msgspec.Struct) -> None:
-        if self.channel is not None:
-            self.channel.send(message)
-
-    def moved(self) -> None:
-        self.progress = asyncio.get_running_loop().time()
+    async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+        """These assignments (upstream, tag, hash) are in use."""
 
 
 def stale(admissions: dict[bytes, Admission | None], changes: Sequence[Change]) -> set[bytes]:
@@ -177,8 +131,15 @@ class Server:
         clock: Callable[[], int] = time.monotonic_ns,
         lease: int = LEASE,
         patience: float = PATIENCE,
+        steering: Steering | None = None,
     ) -> None:
         self._authority = authority
+        self._steering = steering
+        self._steered = 0
+        """Counts the changes that say where users go."""
+        self._orders = Orders()
+        self._standing = Change(0, streams=False)
+        """What every worker that comes must be told: members and stopped services."""
         self._clock, self._lease, self._patience = clock, lease, patience
         self._slots = {number: Slot(number, clock() + lease) for number in range(1, workers + 1)}
         self._seq = 0
@@ -214,6 +175,8 @@ class Server:
         """Make `change` be in force in every worker. Its `seq`, where it has one, is the receipt's epoch."""
         began = self._clock()
         self.applied.append(change.seq)
+        self._steered += bool(change.steering)
+        self._stand(change)
         self._seq += 1
         numbered = msgspec.structs.replace(change, seq=self._seq)
         barrier = Barrier({slot.number: slot.lease for slot in self._slots.values() if slot.lease > began})
@@ -224,6 +187,24 @@ class Server:
                 self._tell(slot, numbered, barrier)
         await barrier.wait(self._clock)
         return self._receipt(change.seq or self._seq, len(self._slots) - len(barrier.holding), began, barrier.dropped)
+
+    def _stand(self, change: Change) -> None:
+        """Remember of a change what workers that come later must know."""
+        stopped = self._standing.stopped if change.stopped is None else change.stopped
+        members = {**self._standing.members, **change.members}
+        self._standing = Change(0, members=members, stopped=stopped, streams=False)
+
+    async def order(self, order: Order, patience: float = PATIENCE) -> list[Result]:
+        """Have every worker carry out `order`; what each said, in no order. One that ended has nothing to say.
+
+        Refuses Unavailable `workers.silent` when one does not answer within `patience` seconds.
+        """
+        self._seq += 1
+        do = Do(self._seq, order)
+        pending = Pending(do, (slot.number for slot in self._slots.values() if not slot.ended))
+        for slot in self._slots.values():
+            slot.send(do)
+        return await self._orders.wait(pending, patience)
 
     async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
         """Make every worker serve `snapshot`, whose `routes` are Routes messages made by `frame`.
@@ -329,7 +310,9 @@ class Server:
         self._seq += 1
         for change, _ in slot.unconfirmed:
             slot.send(change)
-        self._tell(slot, Change(self._seq, everything=True, streams=False), None)
+        self._tell(slot, msgspec.structs.replace(self._standing, seq=self._seq, everything=True), None)
+        for do in self._orders.of(slot.number):
+            slot.send(do)
 
     def lost(self, slot: Slot, channel: Channel[ToControl]) -> None:
         """A worker's connection is gone; its process may not be."""
@@ -350,6 +333,7 @@ class Server:
             if barrier is not None:
                 barrier.confirm(slot.number, {})
         slot.unconfirmed.clear()
+        self._orders.gone(slot.number)
         self._give_up(slot)
 
     def _give_up(self, slot: Slot) -> None:
@@ -510,8 +494,15 @@ class Server:
         match message:
             case Ask():
                 self._ask(slot, message.digests)
-            case Guesses() if self._tasks is not None:
-                self._tasks.create_task(self._bar(message.guesses))
+            case Guesses():
+                self._begin(self._bar(message.guesses))
+            case Steer():
+                self._begin(self._steer(slot, message.questions))
+            case Touch():
+                self._begin(self._touch(message.used))
+            case Done():
+                pid = slot.process.pid if slot.process is not None else 0
+                self._orders.settle(slot.number, message.seq, (pid, message.result))
             case Draw():
                 slot.send(Granted(self._authority.draw(message.wants)))
             case Applied():
@@ -571,6 +562,40 @@ class Server:
         for slot in self._slots.values() if until else ():
             slot.send(Barred(until))
 
+    # The director
+
+    async def _steer(self, slot: Slot, questions: Sequence[Question]) -> None:
+        """Answer where users go. What was found out before a change is found out anew: it must not overtake that."""
+        channel, steered = slot.channel, self._steered
+
+        def told(places: list[Place]) -> None:
+            if channel is None or slot.channel is not channel:
+                return
+            if steered == self._steered:
+                channel.send(Steered(places))
+            else:
+                self._begin(self._steer(slot, [place.question for place in places]))
+
+        try:
+            if self._steering is not None:
+                await self._steering.steer(questions, told)
+        except Refusal as refusal:
+            log.warning("users are not steered: %s", refusal.message)
+
+    async def _touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+        try:
+            if self._steering is not None:
+                await self._steering.touch(used)
+        except Refusal as refusal:
+            log.warning("assignments are not prolonged: %s", refusal.message)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """Work beside the reading of messages; a defect in it must not end the link."""
+        if self._tasks is None:
+            work.close()
+        else:
+            self._tasks.create_task(_guarded(work))
+
     # Movement
 
     def _moved(self) -> None:
@@ -580,6 +605,13 @@ class Server:
 
     async def _next_movement(self) -> None:
         await self._movement.wait()
+
+
+async def _guarded(work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("what a worker asked cannot be answered")
 
 
 class Caller:

@@ -16,7 +16,8 @@ from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import Snapshot
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
-from ostiary.link.messages import Change, Report
+from ostiary.link.messages import Change, Order, Report
+from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.node.start import TOLD, run_directory
 from ostiary.node.wiring import Wiring, monotonic_microseconds, unix_microseconds
@@ -51,6 +52,9 @@ class Elsewhere:
             return int(self._told.read_text())
         except (OSError, ValueError):
             return 0
+
+    async def order(self, order: Order, patience: float = 10.0) -> list[Result]:
+        raise Unavailable("workers.elsewhere", "Workers take no orders from here")
 
     async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
         raise Unavailable("workers.elsewhere", "No configuration is installed from here")

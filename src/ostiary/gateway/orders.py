@@ -1,0 +1,125 @@
+"""Orders of control: listing sessions, ending them, and letting what flows to a backend end.
+
+What must end is looked at again and again, a few times in a tenth of a second, so that exchanges need not know that
+somebody waits for them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic_ns, time_ns
+from typing import TYPE_CHECKING
+
+from ostiary.gateway.client import Client
+from ostiary.gateway.sessions import row
+from ostiary.link.messages import Drain, Kick, SessionRow
+
+if TYPE_CHECKING:
+    from ostiary.gateway.worker import Worker
+
+LOOK = 0.02
+"""Seconds between two looks at what must end."""
+SESSION_ENDED = b'{"error":"session ended"}'
+AT_ONCE = 1_000_000_000
+"""Nanoseconds that a connection gets to end when it was told to end at once."""
+
+
+def who(clients: Iterable[Client]) -> list[SessionRow]:
+    """Every session."""
+    wall = time_ns() - monotonic_ns()
+    return [
+        row(tally, client.tunnels(tally.user), wall) for client in clients for tally in client.tallies() if tally.user
+    ]
+
+
+async def kick(worker: "Worker", order: Kick) -> list[str]:
+    """End sessions; returns when they have ended. The names of those whose sessions were ended."""
+    ended: set[str] = set()
+    open_: list[Callable[..., bool]] = []
+    for client, users in list(_wanted(worker.clients, order)):
+        ended |= users
+        if order.force:
+            ended |= {tally.user for tally in client.tallies() if tally.user}
+            client.end_now(SESSION_ENDED, "session ended")
+            open_.append(_connected(worker, client))
+        else:
+            open_.append(_finish(worker, client, users))
+    await _all_over(open_, AT_ONCE if order.force else order.grace * 1000)
+    return sorted(ended)
+
+
+def _wanted(clients: Iterable[Client], order: Kick) -> Iterator[tuple[Client, set[str]]]:
+    """The connections that are meant, each with those of its users who are."""
+    names = frozenset(order.users)
+    for client in clients:
+        if order.upstream and not client.flows_to(order.upstream):
+            continue
+        if order.detail is None:
+            users = {tally.user for tally in client.tallies() if tally.user in names}
+        else:
+            users = {tally.user for tally in client.tallies() if tally.user and tally.has(*order.detail)}
+        if users:
+            yield client, users
+
+
+def _finish(worker: "Worker", client: Client, users: set[str]) -> Callable[..., bool]:
+    """Let the users' exchange end, and the connection with it unless others share it; how to see that it is over."""
+    others = any(tally.user and tally.user not in users for tally in client.tallies())
+    for user in users:
+        client.sign_off(user)
+    if not others:
+        client.end_gently()
+        return _connected(worker, client)
+    return _in_flight(worker, client) if client.serves(users) else lambda: False
+
+
+def _connected(worker: "Worker", client: Client) -> Callable[..., bool]:
+    def open_(cut: bool = False) -> bool:
+        there = client in worker.clients and not client.said_all()
+        if there and cut:
+            client.end_now(None, "session ended")
+        return there
+
+    return open_
+
+
+def _in_flight(worker: "Worker", client: Client) -> Callable[..., bool]:
+    """Whether the exchange that the connection is in now still goes on."""
+    started = client.exchange.started
+
+    def goes_on(cut: bool = False) -> bool:
+        there = client in worker.clients and client.busy() and client.exchange.started == started
+        if there and cut:
+            client.end_now(None, "drained too slowly")
+        return there
+
+    return goes_on
+
+
+async def drain(worker: "Worker", order: Drain) -> list[str]:
+    """Let what flows to backends end. The names of those whose exchanges there were."""
+    upstream = worker.upstreams.get(order.upstream)
+    hosts = frozenset(order.hosts)
+    candidates = list(worker.clients) if hosts else []
+    if upstream is not None and upstream.director is not None:
+        candidates += upstream.director.leaving(order.hashes)
+    keys = frozenset((key[0], key[1]) for key in order.hashes)
+    there = [client for client in dict.fromkeys(candidates) if client in worker.clients]
+    meant = [client for client in there if client.flows(order.upstream, hosts, keys, order.close)]
+    users = {client.tally.user for client in meant if client.tally.user}
+    for client in meant:
+        if order.close:
+            client.end_gently()
+        elif client.tunnelling():
+            client.end_now(None, "moved")
+    open_ = [_in_flight(worker, client) for client in meant]
+    await _all_over(open_, order.grace * 1000)
+    return sorted(users)
+
+
+async def _all_over(open_: list[Callable[..., bool]], grace: int) -> None:
+    """Wait until none of these goes on; what does after `grace` nanoseconds is cut."""
+    until = monotonic_ns() + grace
+    while open_ := [each for each in open_ if each()]:
+        if monotonic_ns() >= until:
+            open_ = [each for each in open_ if each(cut=True)]
+        await asyncio.sleep(LOOK)
