@@ -8,6 +8,7 @@ from tests.store.values import BASIC, RECORD, SECRET, application, furnish
 
 from ostiary.core.refusal import Conflict, NotFound
 from ostiary.store.ports import RecordFilter, ScopeChange
+from ostiary.store.sql import rehearsing
 from ostiary.store.store import Store
 
 
@@ -78,3 +79,16 @@ async def test_pages_are_by_name(store: Store) -> None:
     assert [each.scope for each in await store.scopes.page(2)] == ["aa", "bb"]
     assert [each.scope for each in await store.scopes.page(2, "bb")] == ["cc", "dd"]
     assert await store.scopes.page(2, "dd") == []
+
+
+async def test_what_is_rehearsed_is_not_kept_but_refused_alike(store: Store) -> None:
+    token = rehearsing.set(True)
+    await store.scopes.create(BASIC, RECORD)
+    await store.scopes.create(BASIC, RECORD)
+    rehearsing.reset(token)
+    assert await store.scopes.page(10) == []
+    await store.scopes.create(BASIC, RECORD)
+    token = rehearsing.set(True)
+    with pytest.raises(Conflict):
+        await store.scopes.create(BASIC, RECORD)
+    rehearsing.reset(token)

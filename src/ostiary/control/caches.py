@@ -29,11 +29,21 @@ class Flushed(Struct, frozen=True):
     penalties: int | UnsetType = UNSET
 
 
-@operation("caches.flush", permission="gateway:manage")
-async def flush(control: Control, call: Call, params: Flush) -> Flushed:
-    """Drop every cached admission and start every rate limit anew; tokens and penalties stay."""
+async def foresee(control: Control, call: Call, params: Flush) -> list[str]:
+    """What a flush would drop."""
+    _check(call, params)
+    return ["cached admissions and limits of all workers", *(["penalties"] if params.penalties else [])]
+
+
+def _check(call: Call, params: Flush) -> None:
     if params.penalties and not call.principal.may("tokens:manage"):
         raise Forbidden("penalties.denied", "Forgetting penalties needs the permission tokens:manage")
+
+
+@operation("caches.flush", permission="gateway:manage", preview=foresee)
+async def flush(control: Control, call: Call, params: Flush) -> Flushed:
+    """Drop every cached admission and start every rate limit anew; tokens and penalties stay."""
+    _check(call, params)
     limits = control.authority.forget()
     receipt = await control.workers.apply(Change(0, everything=True, limits=True, streams=False))
     limits += control.authority.forget()

@@ -1,5 +1,7 @@
 """A call: who asks, over what, and the trail that the operation leaves."""
 
+from collections.abc import Callable
+
 from msgspec import Struct, field
 
 from ostiary.core.digest import digest, handle
@@ -26,6 +28,8 @@ class Trail(Struct):
 
     later: Change | None = None
     """What workers are to hear of after the answer."""
+    afterwards: Callable[[], None] | None = None
+    """To be called when the whole answer has been sent, or nobody is there any more to take it."""
     about: str = ""
     """What is acted upon, where the operation has to find that out."""
 
@@ -44,13 +48,15 @@ class Call(Struct, frozen=True):
 
     principal: Principal = NOBODY
     surface: str = ""
-    """`native`, `apifest`, `doorman`, `signal`, `start`."""
+    """`native`, `apifest`, `doorman`, `doveadm`, `signal`, `start`."""
     address: str = ""
     request_id: str = ""
     operation: str = ""
     """Filled in by the registry, as is `target`."""
     target: str = ""
     trail: Trail = field(default_factory=Trail)
+    dry: bool = False
+    """Whether a change is only to be foreseen: everything is checked, nothing is done, no record is written."""
 
     def record(self, at: int, outcome: str, target: str = "", principal: Principal | None = None) -> Record:
         """The audit record of this call."""

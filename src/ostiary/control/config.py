@@ -33,7 +33,17 @@ async def validate(control: Control, call: Call, params: NoParameters) -> Valida
     return await control.configuration.validate()
 
 
-@operation("config.reload", permission="config:reload")
+async def foresee(control: Control, call: Call, params: NoParameters) -> list[str]:
+    """What a reload would change."""
+    return await control.configuration.foresee()
+
+
+@operation("config.reload", permission="config:reload", preview=foresee)
 async def reload(control: Control, call: Call, params: NoParameters) -> Reloaded:
-    """Read the files again; returns when every worker serves them. Mistakes change nothing and are all told."""
-    return await control.configuration.reload(call)
+    """Read the files again; returns when every worker serves them. Mistakes change nothing and are all told.
+
+    Services that were stopped start again.
+    """
+    reloaded = await control.configuration.reload(call)
+    await control.services.set(frozenset())
+    return reloaded

@@ -446,6 +446,16 @@ class Changes(Struct, frozen=True):
     """Keys that changed and keep their values until Ostiary is started anew."""
     routes: RouteChanges
 
+    def texts(self) -> list[str]:
+        """A text a thing that is different."""
+        routes = self.routes
+        kinds = (("added", routes.added), ("removed", routes.removed), ("changed", routes.changed))
+        return [
+            *(f"{each.key}: {each.old} -> {each.new}" for each in self.changed),
+            *(f"{key}: needs a restart" for key in self.restart_needed),
+            *(f"route {kind}: {name}" for kind, names in kinds for name in names),
+        ]
+
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 

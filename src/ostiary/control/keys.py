@@ -134,10 +134,14 @@ class Keys:
 
         Refuses Conflict `keys.configured` where the configuration brings the keys.
         """
-        if self._configured(purpose):
-            raise Conflict("keys.configured", "The configuration names these keys: put a new one first, and reload")
+        self.check(purpose)
         await self._put(purpose, record, rotate=True)
         return (await self._load(purpose))[0]
+
+    def check(self, purpose: str) -> None:
+        """Refuse Conflict `keys.configured` where the configuration brings the keys."""
+        if self._configured(purpose):
+            raise Conflict("keys.configured", "The configuration names these keys: put a new one first, and reload")
 
     async def _put(self, purpose: str, record: Record, *, rotate: bool) -> None:
         made = await asyncio.to_thread(_make, self._alg(purpose))
@@ -218,7 +222,13 @@ def _registry(alg: str) -> "JWSRegistry":
     return registry
 
 
-@operation("keys.rotate", target="purpose")
+async def foresee(control: Control, call: Call, params: RotateKeys) -> list[str]:
+    """What a rotation would do. Refuses Conflict as it does."""
+    control.keys.check(params.purpose)
+    return ["a new key signs"]
+
+
+@operation("keys.rotate", target="purpose", preview=foresee)
 async def rotate(control: Control, call: Call, params: RotateKeys) -> KeyState:
     """Have a new key sign; the one before verifies for a week."""
     return state(await control.keys.rotate(params.purpose, call.done(control.clock())))

@@ -5,24 +5,31 @@ line, OpenAPI and the audit are projections of the Registry that node.py builds 
 """
 
 import asyncio
+import dataclasses
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
-from ostiary.control.call import Call
-from ostiary.control.control import Control
+from ostiary.control.call import Call, Trail
+from ostiary.control.control import Control, Workers
 from ostiary.core.permission import NOBODY, USER
 from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated, Unavailable
-from ostiary.link.messages import Change
+from ostiary.core.snapshot import Snapshot
+from ostiary.link.messages import Change, Order
+from ostiary.link.orders import Result
+from ostiary.link.receipt import Receipt
+from ostiary.store.sql import rehearsing
 
 P = TypeVar("P", bound=Struct)
 R = TypeVar("R")
 Run = Callable[[Control, Call, P], Awaitable[R]]
+Preview = Callable[[Control, Call, P], Awaitable[list[str]]]
+"""What a change would do, a text a thing; refuses what the change would refuse."""
 
 log = logging.getLogger("ostiary.control")
 _REPEATED = re.compile(r"(?<=^Invalid enum value) .*", re.DOTALL)
@@ -50,6 +57,8 @@ class Operation(Struct, frozen=True):
     also: tuple[str, ...]
     """Other permissions, each of which does as well."""
     run: Callable[[Control, Call, Any], Awaitable[Any]]
+    preview: Callable[[Control, Call, Any], Awaitable[list[str]]] | None = None
+    """Where `run` touches more than the store and the workers."""
 
 
 def operation(
@@ -60,6 +69,7 @@ def operation(
     target: str = "",
     own: str = "",
     also: tuple[str, ...] = (),
+    preview: Preview[P] | None = None,
 ) -> Callable[[Run[P, R]], Operation]:
     """Declare a function `(control, call, params: P) -> R` as the operation `name`.
 
@@ -71,7 +81,8 @@ def operation(
     def declare(run: Run[P, R]) -> Operation:
         hints = get_type_hints(run)
         summary = (run.__doc__ or name).strip().partition("\n")[0]
-        return Operation(name, asked, reads, hints["params"], hints["return"], summary, target, own, also, run)
+        result = hints["return"]
+        return Operation(name, asked, reads, hints["params"], result, summary, target, own, also, run, preview)
 
     return declare
 
@@ -96,12 +107,15 @@ class Registry:
         """Run an operation for `call`: permission, the operation, and for a change its audit record.
 
         The record of success is committed before this returns; that of a refusal too. A change once begun goes on to
-        its end although the caller is cancelled (a client hung up): what is committed must reach the workers.
+        its end although the caller is cancelled (a client hung up): what is committed must reach the workers. Where the
+        call is dry, a change gives a list of texts: what it would do.
         """
         declared = self.get(name)
         if declared.reads:
             allow(declared, call, params)
             return await declared.run(control, msgspec.structs.replace(call, operation=name), params)
+        if call.dry:
+            return await _rehearse(control, declared, params, call)
         changing = asyncio.create_task(self._change(control, declared, params, call))
         self._keep(changing)
         return await asyncio.shield(changing)
@@ -112,8 +126,7 @@ class Registry:
             await asyncio.wait(self._changing)
 
     async def _change(self, control: Control, declared: Operation, params: Struct, call: Call) -> Any:
-        target = getattr(params, declared.target) if declared.target else ""
-        call = msgspec.structs.replace(call, operation=declared.name, target="" if target is None else str(target))
+        call = msgspec.structs.replace(call, operation=declared.name, target=target(declared, params))
         try:
             allow(declared, call, params)
             result = await declared.run(control, call, params)
@@ -138,6 +151,47 @@ class Registry:
         if not self.get(name).reads and isinstance(refusal, RECORDED):
             call = msgspec.structs.replace(call, operation=name)
             await control.audit.append(call.record(control.clock(), refusal.code))
+
+
+async def _rehearse(control: Control, declared: Operation, params: Struct, call: Call) -> list[str]:
+    """Foresee a change: by its preview, or by doing it in a store that keeps nothing, beside workers that hear nothing.
+
+    What it would leave behind in `call.trail` is dropped.
+    """
+    about = target(declared, params)
+    call = msgspec.structs.replace(call, operation=declared.name, target=about, trail=Trail())
+    allow(declared, call, params)
+    if declared.preview is not None:
+        return await declared.preview(control, call, params)
+    token = rehearsing.set(True)
+    try:
+        await declared.run(dataclasses.replace(control, workers=Deaf(control.workers)), call, params)
+    finally:
+        rehearsing.reset(token)
+    return [declared.summary]
+
+
+class Deaf:
+    """Workers that are told nothing, and take everything for done."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.collect = workers.collect
+        self.status = workers.status
+
+    async def apply(self, change: Change) -> Receipt:
+        return Receipt(change.seq, 0, 0, 0)
+
+    async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
+        return Receipt(snapshot.revision, 0, 0, 0)
+
+    async def order(self, order: Order, patience: float = 0) -> list[Result]:
+        return []
+
+
+def target(declared: Operation, params: Struct) -> str:
+    """What the parameters say is acted upon."""
+    named = getattr(params, declared.target) if declared.target else None
+    return "" if named is None else str(named)
 
 
 async def _tell(control: Control, change: Change) -> None:

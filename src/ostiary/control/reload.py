@@ -206,6 +206,11 @@ class Reloader:
             return Validated(False, list(refusal.mistakes), [], 0)
         return Validated(True, [], built.warnings, len(built.compiled.configured))
 
+    async def foresee(self, number: int = 0) -> list[str]:
+        """What a reload, or a rollback to revision `number`, would change, a text each. Refuses as they do."""
+        reader = Kept((await self.earlier(number))[1], self._disk) if number else self._disk
+        return (await self.build_thread(lambda: self._draft(reader))).change.texts()
+
     async def earlier(self, number: int) -> tuple[Revision, Sources]:
         """A revision and what it was read from. Refuses NotFound `revision.unknown`, Invalid `revision.sealed`."""
         found = await self._with.revisions.get(number)

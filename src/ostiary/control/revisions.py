@@ -90,7 +90,12 @@ async def diff(control: Control, call: Call, params: TwoRevisions) -> Difference
     return Difference(params.revision, later, change.changed, change.routes, files)
 
 
-@operation("revisions.rollback", permission="config:reload", target="revision")
+async def foresee(control: Control, call: Call, params: OneRevision) -> list[str]:
+    """What a rollback would change."""
+    return await control.configuration.foresee(params.revision)
+
+
+@operation("revisions.rollback", permission="config:reload", target="revision", preview=foresee)
 async def rollback(control: Control, call: Call, params: OneRevision) -> Reloaded:
     """Serve an earlier revision again, as a new one. The files stay as they are: the next reload reads them."""
     return await control.configuration.rollback(params.revision, call)

@@ -25,7 +25,12 @@ class WriteBackup(Struct, frozen=True):
     name: FileName = ""
 
 
-@operation("store.backup", target="name")
+async def foresee(control: Control, call: Call, params: WriteBackup) -> list[str]:
+    """What a backup would write."""
+    return [f"a new file {params.name}" if params.name else "a new file, named for the time"]
+
+
+@operation("store.backup", target="name", preview=foresee)
 async def backup(control: Control, call: Call, params: WriteBackup) -> Copied:
     """Write all that the store holds to a new file on the node's machine; the state directory's keys are not in it."""
     return await control.keeping.backup(params.name)

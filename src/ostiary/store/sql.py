@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from ostiary.core.refusal import Invalid, Refusal, Unavailable
 
@@ -28,6 +29,10 @@ Row = tuple[Any, ...]
 Mode = Literal["sqlite", "postgresql"]
 MOST_MARKS = 16_384
 """Parameters in one statement; SQLite and PostgreSQL take 32,766."""
+
+
+rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)
+"""Whether what is asked of the lines here is done and at once undone: each unit sees the store as it is."""
 
 
 class Down(Exception):
@@ -146,6 +151,14 @@ def _nothing(sql: Sql) -> None:
     pass
 
 
+class _Undone(Refusal):
+    """Ends a unit that was only rehearsed, so that nothing that it wrote stays. `outcome` is what it would give."""
+
+    def __init__(self, outcome: object) -> None:
+        super().__init__("unit.rehearsed", "")
+        self.outcome: Any = outcome
+
+
 class Line:
     """A thread with a connection of its own, which does what is asked of it in batches, a transaction each."""
 
@@ -168,6 +181,23 @@ class Line:
         database fails; then nothing was kept. (But for one case: a connection to PostgreSQL that is lost in the very
         COMMIT leaves unknown what was kept.) Refuses Invalid `store.value` where a value cannot be kept.
         """
+        return await (self._rehearse(work, argument) if rehearsing.get() else self._ask(work, argument))
+
+    async def _rehearse(self, work: Callable[[Sql, Sequence[A]], Sequence[R | Refusal]], argument: A) -> R:
+        """The same, and nothing was kept."""
+
+        def unit(sql: Sql) -> R:
+            raise _Undone(work(sql, [argument])[0])
+
+        try:
+            return await self._ask(_units, unit)
+        except _Undone as undone:
+            outcome = undone.outcome
+        if isinstance(outcome, Refusal):
+            raise outcome
+        return cast(R, outcome)
+
+    async def _ask(self, work: Callable[[Sql, Sequence[A]], Sequence[R | Refusal]], argument: A) -> R:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
         if not self._waiting and not self._busy:
