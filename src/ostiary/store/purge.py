@@ -40,6 +40,13 @@ DELETE FROM changes WHERE seq < (
   SELECT COALESCE(MIN(CASE WHEN at >= :before THEN seq END), MAX(seq))
   FROM (SELECT seq, at FROM changes ORDER BY seq LIMIT :most) AS oldest)
 """
+_JOBS = """
+DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished < :before ORDER BY finished LIMIT :most)
+"""
+_ASSIGNMENTS = """
+DELETE FROM assignments WHERE (upstream, tag, hash) IN (
+  SELECT upstream, tag, hash FROM assignments WHERE expires < :before ORDER BY expires LIMIT :most)
+"""
 
 
 class Stale(NamedTuple):
@@ -56,6 +63,8 @@ STALE = (
     Stale("browser_logins", 0, _BROWSER_LOGINS),
     Stale("credentials", DAY, _CREDENTIALS),
     Stale("known_addresses", KNOWN_FOR, _ADDRESSES),
+    Stale("assignments", 0, _ASSIGNMENTS),
+    Stale("jobs", DAY, _JOBS),
 )
 
 

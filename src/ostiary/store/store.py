@@ -6,11 +6,15 @@ from typing import Protocol
 
 from ostiary.core.refusal import Invalid, Refusal, Unavailable
 from ostiary.store.applications import SqlApplications
+from ostiary.store.apps import SqlApps
 from ostiary.store.changes import SqlAudit, SqlChanges
 from ostiary.store.consents import SqlConsents
 from ostiary.store.credentials import SqlCredentials
+from ostiary.store.director import SqlDirectors
+from ostiary.store.droplets import SqlDroplets, SqlJobs
 from ostiary.store.keys import SqlKeys
 from ostiary.store.migrations import HEAD
+from ostiary.store.nodes import SqlNodes
 from ostiary.store.revisions import SqlRevisions
 from ostiary.store.roles import SqlRoles
 from ostiary.store.schema import current
@@ -63,6 +67,11 @@ class Store:
         self.roles = SqlRoles(writer, reader)
         self.credentials = SqlCredentials(writer, reader)
         self.settings = SqlSettings(writer, reader)
+        self.droplets = SqlDroplets(writer, lister)
+        self.jobs = SqlJobs(writer, reader)
+        self.apps = SqlApps(writer, reader)
+        self.directors = SqlDirectors(writer, reader, lister)
+        self.nodes = SqlNodes(writer, reader)
         self.audit = SqlAudit(writer, lister)
         self.changes = SqlChanges(reader)
 

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from ostiary.core.people import Role, User
 from ostiary.core.permission import OWNER_ROLE
 from ostiary.core.refusal import Conflict, NotFound
+from ostiary.store.apps import end_shares, owns_apps
 from ostiary.store.changes import keep, log
 from ostiary.store.consents import end_logins, forget_user
 from ostiary.store.people import Account, NewUser, Page, UserChange, UserFilter
@@ -274,6 +275,9 @@ class SqlUsers:
             user = account(sql, number).user
             if user.role == OWNER_ROLE:
                 raise Conflict("owner.delete", "The owner cannot be deleted")
+            if owns_apps(sql, number):
+                raise Conflict("user.owns_apps", f"{user.name} still owns apps")
+            end_shares(sql, number)
             forget_user(sql, user.name)
             sql.change(_END_TOKENS, name=user.name, at=record.at)
             for statement in (_DROP_CREDENTIALS, _FORGET, _DELETE):
