@@ -461,6 +461,8 @@ class Supervisor:
                 self.plan = self.plan._replace(drain=seconds)
             case {"owner": text}:
                 self.tell("owner", text)
+            case {"stop": _} if not self.stopping:
+                self.stop(0)
             case {"refused": text}:
                 self.tell("refused", text)
 

@@ -21,6 +21,8 @@ class Echo:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.arrived = asyncio.Event()
+        self.after = asyncio.Event()
+        """Set by what is to be done after an answer."""
         self.seen: list[Request] = []
 
     def room(self, request: Request) -> int:
@@ -33,6 +35,7 @@ class Echo:
             return json_answer(413, {"error": "too large"})
         if request.path == "/wait":
             await self.gate.wait()
+            return Answer(200, after=self.after.set)
         if request.path == "/fail":
             raise KeyError("a defect")
         if request.path == "/odd":
@@ -40,7 +43,7 @@ class Echo:
         if request.path == "/none":
             return Answer(204)
         if request.path == "/big":
-            return Answer(200, b"x" * 4_000_000)
+            return Answer(200, b"x" * 4_000_000, after=self.after.set if request.query == "after" else None)
         return Answer(200, f"{request.method} {request.path} {request.query} {request.body!r}".encode())
 
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
@@ -295,6 +298,40 @@ async def test_answers_wait_for_a_client_that_does_not_read(served: Served) -> N
     assert len(served.echo.seen) < 5
     writer.transport.abort()
     await reader.read(1)
+
+
+async def test_what_is_to_be_done_after_an_answer_waits_until_all_of_it_is_handed_over(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.write(b"GET /big?after HTTP/1.1\r\nHost: h\r\n\r\n")
+    await reader.readexactly(1000)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert not served.echo.after.is_set()
+    writer.write_eof()
+    await asyncio.wait_for(reader.read(), 10)
+    await asyncio.wait_for(served.echo.after.wait(), 10)
+    writer.close()
+
+
+async def test_what_is_to_be_done_after_an_answer_is_done_although_the_client_has_gone(served: Served) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    await served.echo.arrived.wait()
+    writer.transport.abort()
+    await served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert not served.echo.after.is_set()
+    served.echo.gate.set()
+    await asyncio.wait_for(served.echo.after.wait(), 10)
+
+
+async def test_what_is_to_be_done_after_an_answer_is_done_when_nobody_reads_it() -> None:
+    served = await serve(bounds=Bounds(write_time=0.1))
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.write(b"GET /big?after HTTP/1.1\r\nHost: h\r\n\r\n")
+    await asyncio.wait_for(served.echo.after.wait(), 10)
+    assert served.listener.connections == set()
+    writer.transport.abort()
+    await served.listener.drain(1)
 
 
 async def test_a_crowd_over_the_limit_is_turned_away() -> None:

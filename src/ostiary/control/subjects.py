@@ -9,13 +9,16 @@ from ostiary.control import (
     credentials,
     keys,
     login,
+    node,
     penalties,
     revisions,
     roles,
     routes,
     scopes,
+    services,
     sessions,
     settings,
+    stats,
     store,
     tokens,
     users,
@@ -23,8 +26,8 @@ from ostiary.control import (
 from ostiary.control.registry import Registry
 
 SUBJECTS = (
-    applications, audit, caches, codes, config, credentials, keys, login, penalties, revisions, roles, routes, scopes,
-    sessions, settings, store, tokens, users,
+    applications, audit, caches, codes, config, credentials, keys, login, node, penalties, revisions, roles, routes,
+    scopes, services, sessions, settings, stats, store, tokens, users,
 )  # fmt: skip
 
 

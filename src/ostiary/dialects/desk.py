@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import Registry
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
-from ostiary.dialects.message import Request
+from ostiary.dialects.message import Answer, Request
 
 
 class Desk:
@@ -31,6 +32,11 @@ class Desk:
 def call_of(request: Request, principal: Principal, surface: str) -> Call:
     """The call that a request makes."""
     return Call(principal, surface, request.address, request.request_id)
+
+
+def finished(call: Call, answer: Answer) -> Answer:
+    """The answer to a call, with what its operation has to do when the whole of it has been sent."""
+    return replace(answer, after=call.trail.afterwards) if call.trail.afterwards else answer
 
 
 def applied(call: Call) -> tuple[tuple[str, str], ...]:

@@ -122,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._close = False
         self._begun = False
         self._full = False
+        self._after: Callable[[], None] | None = None
         self._left = 0
         self._room = 0
         self._pieces: list[bytes] = []
@@ -142,6 +143,7 @@ class Connection(asyncio.Protocol):
         self.listener.connections.discard(self)
         self._deadline(0)
         self._take = self._nothing
+        self._sent()
 
     def eof_received(self) -> bool:
         """A half-closed client still gets the answer to what it has sent whole."""
@@ -159,6 +161,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._sent()
         if self._take == self._waiting:
             self._next()
 
@@ -311,12 +314,24 @@ class Connection(asyncio.Protocol):
             pass
 
     def _write(self, request: Request, answer: Answer) -> None:
+        self._after = answer.after
         if self.transport.is_closing():
+            self._sent()
             return
+        if answer.after is not None:
+            self.transport.set_write_buffer_limits(0)  # so that `resume_writing` says that nothing is left
         close = self._close or answer.close or self.listener.draining
         self.transport.write(serialise(request, answer, close))
+        if not self._full:
+            self._sent()
         if close:
             self._linger()
+
+    def _sent(self) -> None:
+        """All of an answer is the system's, or nobody takes it any more."""
+        after, self._after = self._after, None
+        if after is not None:
+            after()
 
     def _bad(self, bad: BadMessage) -> bool:
         return self._refuse(bad.status, bad.reason)

@@ -1,7 +1,7 @@
 """What a dialect reads and writes: a request on control's own listeners, and its answer."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -63,6 +63,8 @@ class Answer(Struct, frozen=True):
     reason: str = ""
     """Empty: the standard phrase."""
     close: bool = False
+    after: Callable[[], None] | None = None
+    """Called once the whole answer has been handed to the system, or the connection has ended."""
 
 
 class Application(Protocol):

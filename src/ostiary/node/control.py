@@ -113,7 +113,8 @@ class Room:
         open_log("control", lambda: self.form)
         key = key_in(Path(start.state_dir), os.urandom)
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
-        wiring = Wiring(store, keeping, key, os.urandom, unix_microseconds, monotonic_microseconds)
+        clocks = (unix_microseconds, monotonic_microseconds)
+        wiring = Wiring(store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True))
         authority = wiring.authority
         self.server = Server(authority, max(1, start.processes))
         self.reloader = Reloader(

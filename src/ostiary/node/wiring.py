@@ -12,6 +12,7 @@ from ostiary.control.passwords import OWASP, Cost, Passwords
 from ostiary.control.penalties import Penalties
 from ostiary.control.principals import SESSION_KEYS
 from ostiary.control.reload import Reloader
+from ostiary.control.services import Services
 from ostiary.control.vault import TOTP, Vault
 from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
@@ -27,18 +28,23 @@ def monotonic_microseconds() -> int:
     return time.monotonic_ns() // 1000
 
 
+def _stays() -> None:
+    """Where there is no node to end."""
+
+
 class Wiring:
     """One control's. `key` (32 bytes) is the state directory's; clocks are in microseconds, `ticks` never goes back."""
 
     def __init__(
         self, store: Store, keeping: Keeping, key: bytes, entropy: Callable[[int], bytes], clock: Callable[[], int],
-        ticks: Callable[[], int], cost: Cost = OWASP,
+        ticks: Callable[[], int], cost: Cost = OWASP, stop: Callable[[], None] = _stays,
     ) -> None:  # fmt: skip
         self._store = store
         self._keeping = keeping
         self._key = key
         self._entropy = entropy
         self._clock = clock
+        self._stop = stop
         self.penalties = Penalties(self.people, clock)
         self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
         self.passwords = Passwords(entropy, cost)
@@ -74,6 +80,10 @@ class Wiring:
             csrf=Csrf(key),
             clock=clock,
             entropy=entropy,
+            services=Services(workers),
+            started=clock(),
+            counting_since=clock(),
+            stop=self._stop,
         )
         return self.control
 

@@ -35,6 +35,8 @@ def rules(settings: Settings) -> Rules:
         people=people_rules(settings),
         droplets=droplet_rules(settings),
         kick_grace=int(settings.gateway.kick_grace),
+        services={name: tuple(each) for name, each in settings.dialects.doveadm.services.items()},
+        connections=settings.gateway.max_connections,
         directors={
             name: director_rules(name, each) for name, each in settings.upstreams.items() if each.balance == "director"
         },

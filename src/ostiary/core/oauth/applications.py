@@ -69,6 +69,10 @@ class Rules(Struct, frozen=True):
     droplets: DropletRules = DropletRules()
     kick_grace: int = 5_000_000
     """Microseconds that exchanges in flight may go on when their session is ended or their user moved."""
+    services: Mapping[str, tuple[str, ...]] = {}
+    """Further names of services, and what each stands for."""
+    connections: int = 20_000
+    """Of clients, that one worker takes."""
 
 
 class Application(Struct, frozen=True):

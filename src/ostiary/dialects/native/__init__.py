@@ -30,7 +30,7 @@ from ostiary.core.refusal import (
     Unsupported,
 )
 from ostiary.dialects import credentials
-from ostiary.dialects.desk import Desk, applied, call_of
+from ostiary.dialects.desk import Desk, applied, call_of, finished
 from ostiary.dialects.message import JSON, Answer, Request, json_answer, repeated, segment
 from ostiary.dialects.native.metrics import CONTENT_TYPE, Metrics
 from ostiary.dialects.native.openapi import document
@@ -96,7 +96,7 @@ class Native:
         call = await admitted(self.desk, operation, request)
         params = from_query(operation, request) if request.method in ("GET", "HEAD") else from_body(operation, request)
         result = await self.desk.run(operation.name, params, call)
-        return json_answer(200, result, (NO_STORE, *applied(call)))
+        return finished(call, json_answer(200, result, (NO_STORE, *applied(call))))
 
     async def _listing(self, request: Request) -> Answer:
         listed = [
