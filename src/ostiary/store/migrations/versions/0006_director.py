@@ -13,10 +13,12 @@ def upgrade() -> None:
         "director_hosts",
         sa.Column("upstream", sa.Text, primary_key=True),
         sa.Column("host", sa.Text, primary_key=True),
+        sa.Column("port", sa.BigInteger, nullable=False),
         sa.Column("tag", sa.Text, nullable=False),
         sa.Column("vhosts", sa.BigInteger, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("changed", sa.BigInteger, nullable=False),
+        sa.Column("ailing", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "assignments",
@@ -29,7 +31,7 @@ def upgrade() -> None:
         sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
         sqlite_with_rowid=False,
     )
-    op.create_index("assignments_host", "assignments", ["upstream", "host"])
+    op.create_index("assignments_host", "assignments", ["upstream", "host", "tag", "hash"])
     op.create_index("assignments_expires", "assignments", ["expires"])
     op.create_table(
         "expected_nodes",

@@ -1,0 +1,102 @@
+"""What is kept of directors and nodes, as the operations see it.
+
+Like `ports`: what changes something commits before it returns; Unavailable `store.unavailable` when the store cannot be
+reached; times are Unix microseconds. Hosts are what operators made of them; what lies under them, the configuration,
+the store does not know: decisions are functions that it calls with the hosts as the transaction sees them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from ostiary.core.director import Arc, Assignment, Board, Edit, Host, Move
+from ostiary.store.ports import Changed, Record
+
+Read: TypeAlias = Callable[[Sequence[Host]], Board]
+"""The board of an upstream, from the hosts that operators changed."""
+User: TypeAlias = tuple[str, int]
+"""Tag and user hash."""
+
+
+class Wanted(NamedTuple):
+    """A user who is to be somewhere."""
+
+    tag: str
+    hash: int
+    name: str
+
+
+class Moved(NamedTuple):
+    """An assignment before (None: there was none that counts) and after a move."""
+
+    before: Assignment | None
+    after: Assignment
+
+
+class Flushed(NamedTuple):
+    """Users who left a host: those who have another, and those who have none."""
+
+    seq: int
+    moved: list[User]
+    forgotten: list[User]
+
+
+class Directors(Protocol):
+    """Hosts and assignments of all directors."""
+
+    async def hosts(self, upstream: str) -> list[Host]:
+        """What operators changed."""
+
+    async def change(self, upstream: str, decide: Callable[[list[Host]], Edit], record: Record) -> Changed[Edit]:
+        """Change hosts as `decide` says, and forget users with them. Refuses what it refuses."""
+
+    async def assign(
+        self, upstream: str, wanted: Sequence[Wanted], read: Read, now: int
+    ) -> tuple[Board, dict[User, Assignment]]:
+        """Find or make assignments, and let them live their whole time from now; none where no host is up.
+
+        `wanted` has each tag and hash once. One of a host that is not on the board counts as none.
+        """
+
+    async def touch(self, upstream: str, tag: str, hashes: Sequence[int], now: int, expires: int) -> None:
+        """Let those that live go on until `expires`."""
+
+    async def find(self, upstream: str, tag: str, hashes: Sequence[int], now: int) -> list[Assignment]:
+        """Those that live, in any order."""
+
+    async def page(self, upstream: str, host: str, now: int, limit: int, offset: int) -> list[Assignment]:
+        """Those that live (of a host, if one is given), longest unrefreshed first."""
+
+    async def users(self, upstream: str, now: int) -> dict[str, int]:
+        """How many live, by host."""
+
+    async def move(
+        self, upstream: str, host: Callable[[Sequence[Host]], Host], move: Move, record: Record
+    ) -> Changed[Moved]:
+        """Move a user to the host that `host` finds. Refuses what that and `Move.decide` refuse."""
+
+    async def flush(
+        self, upstream: str, host: str, arcs: Callable[[Sequence[Host]], Sequence[Arc]], tag: str, held: int, at: int
+    ) -> Flushed:
+        """Move the users of `host` who are on one of the arcs to its host; `held` names the move."""
+
+    async def forget(self, upstream: str, hosts: Sequence[str], at: int) -> Changed[int]:
+        """Forget all users of these hosts; how many."""
+
+    async def others(self, upstream: str, hosts: Sequence[str]) -> list[str]:
+        """Hosts that have users and are not among `hosts`."""
+
+    async def held(self, upstream: str, now: int) -> dict[int, list[User]]:
+        """Users whose move may go on, by its number."""
+
+
+class Nodes(Protocol):
+    """Nodes that are expected."""
+
+    async def all(self) -> list[tuple[str, int]]:
+        """Address and port of each."""
+
+    async def add(self, address: str, port: int, record: Record) -> int:
+        """Expect one more; 0: it was expected."""
+
+    async def remove(self, address: str, port: int, record: Record) -> int:
+        """Expect one no longer; 0: it was not expected."""

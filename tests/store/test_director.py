@@ -1,0 +1,301 @@
+"""Hosts and assignments: who asks is told the same, whatever races; what operators do is whole or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import pytest
+from msgspec.structs import replace
+from tests.store.values import NOW, RECORD
+
+from ostiary.core.director import (
+    LAST_HASH,
+    Arc,
+    Assignment,
+    Board,
+    DirectorRules,
+    Edit,
+    Host,
+    Move,
+    add,
+    leaving,
+    remove,
+    user_hash,
+)
+from ostiary.core.refusal import Conflict, NotFound
+from ostiary.store.places import Moved, Wanted
+from ostiary.store.ports import RecordFilter
+from ostiary.store.purge import STALE, SqlPurge
+from ostiary.store.store import Store, open_store
+
+A, B, C = "127.0.0.11", "127.0.0.12", "127.0.0.13"
+RULES = DirectorRules("mail", {A: 8011, B: 8012}, user_expire=1000)
+EXPIRES = NOW + 1000
+SAMIK = user_hash("samik")  # goes to B
+USER = user_hash("user1")  # goes to A
+
+
+def read(kept: Sequence[Host]) -> Board:
+    return Board(RULES, kept)
+
+
+def host(address: str, kept: Sequence[Host]) -> Host:
+    return read(kept).host(address)
+
+
+async def assign(store: Store, *names: str, tag: str = "", now: int = NOW) -> list[str]:
+    """Where these users are then."""
+    wanted = [Wanted(tag, user_hash(name), name) for name in names]
+    _, found = await store.directors.assign("mail", wanted, read, now)
+    return [found[tag, each.hash].host if (tag, each.hash) in found else "" for each in wanted]
+
+
+async def put(store: Store, *hosts: Host) -> None:
+    await store.directors.change("mail", lambda kept: Edit(list(hosts)), RECORD)
+
+
+def move(name: str = "samik", now: int = NOW, **fields: object) -> Move:
+    return replace(Move(name, user_hash(name), now, now + 1000, now + 50), **fields)
+
+
+async def moved(store: Store, address: str, asked: Move) -> Moved:
+    return (await store.directors.move("mail", partial(host, address), asked, RECORD)).value
+
+
+async def listed(store: Store, at: str = "", now: int = NOW) -> list[Assignment]:
+    return await store.directors.page("mail", at, now, 1_000_000, 0)
+
+
+async def test_a_first_request_makes_an_assignment_from_the_ring(store: Store) -> None:
+    assert await assign(store, "samik", "user1") == [B, A]
+    assert await listed(store) == [
+        Assignment("", USER, A, ("user1",), EXPIRES),
+        Assignment("", SAMIK, B, ("samik",), EXPIRES),
+    ]
+
+
+async def test_an_assignment_wins_over_the_ring_while_it_lives(store: Store) -> None:
+    await assign(store, "samik")
+    await put(store, Host(B, 8012, state="down"))
+    assert await assign(store, "samik", now=EXPIRES - 1) == [B]
+    assert await assign(store, "samik", now=EXPIRES + 999) == [A]
+
+
+async def test_names_of_one_hash_are_one_user_and_are_kept(store: Store) -> None:
+    await assign(store, "samik")
+    await assign(store, "SAMIK")
+    assert [each.names for each in await listed(store)] == [("samik", "SAMIK")]
+
+
+async def test_tags_are_apart(store: Store) -> None:
+    await put(store, Host(C, 80, "eu"))
+    assert await assign(store, "samik", tag="eu") == [C]
+    assert await assign(store, "samik", tag="us") == [""]
+    assert await assign(store, "samik") == [B]
+
+
+async def test_where_no_host_is_up_only_those_stay_who_are_somewhere(store: Store) -> None:
+    await assign(store, "samik")
+    await put(store, Host(A, 1, state="down"), Host(B, 1, vhosts=0))
+    assert await assign(store, "samik", "user1") == [B, ""]
+    assert len(await listed(store)) == 1
+
+
+async def test_who_is_at_a_host_that_is_no_more_is_assigned_anew(store: Store) -> None:
+    await put(store, Host(C, 80))
+    await moved(store, C, move())
+    await store.directors.change("mail", lambda kept: Edit(drop=[C]), RECORD)
+    assert await assign(store, "samik", "user1") == [B, A]
+    assert await listed(store, C) == []
+
+
+async def test_many_are_assigned_at_once(store: Store) -> None:
+    names = [f"user{number}" for number in range(1500)]
+    ring = read([]).ring("")
+    assert await assign(store, *names) == [ring.host(user_hash(name)) for name in names]
+    assert await store.directors.users("mail", NOW) == {
+        each: sum(ring.host(user_hash(name)) == each for name in names) for each in (A, B)
+    }
+
+
+async def test_what_is_expired_does_not_count_and_goes(store: Store) -> None:
+    await assign(store, "samik")
+    assert await store.directors.users("mail", EXPIRES) == {}
+    assert await listed(store, now=EXPIRES) == []
+    assert await store.directors.find("mail", "", [SAMIK], EXPIRES) == []
+    [stale] = [each for each in STALE if each.table == "assignments"]
+    assert await SqlPurge(store.writer).purge(stale, EXPIRES) == 0
+    assert await SqlPurge(store.writer).purge(stale, EXPIRES + 1) == 1
+
+
+async def test_touching_prolongs_what_lives(store: Store) -> None:
+    await assign(store, "samik", "user1")
+    await store.directors.touch("mail", "", [SAMIK], NOW + 500, NOW + 1500)
+    assert [each.expires for each in await store.directors.find("mail", "", [SAMIK, USER], NOW)] == [
+        NOW + 1000,
+        NOW + 1500,
+    ]
+    await store.directors.touch("mail", "", [SAMIK, USER], NOW + 1200, NOW + 2200)
+    assert [each.hash for each in await listed(store, now=NOW + 1500)] == [SAMIK]
+
+
+async def test_the_longest_unrefreshed_come_first_and_pages_are_pieces(store: Store) -> None:
+    for number in range(5):
+        await assign(store, f"user{number}", now=NOW - number)
+    every = await listed(store)
+    assert [each.names for each in every] == [(f"user{number}",) for number in (4, 3, 2, 1, 0)]
+    assert await store.directors.page("mail", "", NOW, 2, 3) == every[3:]
+
+
+async def test_a_move_makes_moves_and_refreshes(store: Store) -> None:
+    made = await moved(store, A, move())
+    assert made == Moved(None, Assignment("", SAMIK, A, ("samik",), EXPIRES))
+    again = await moved(store, A, move(now=NOW + 1))
+    assert again.after == replace(made.after, expires=EXPIRES + 1)
+    away = await moved(store, B, move(now=NOW + 2))
+    assert away == Moved(again.after, Assignment("", SAMIK, B, ("samik",), EXPIRES + 2, NOW + 52))
+    assert await store.directors.held("mail", NOW) == {NOW + 52: [("", SAMIK)]}
+    assert await store.directors.held("mail", NOW + 52) == {}
+
+
+async def test_a_move_that_is_refused_leaves_no_trace(store: Store) -> None:
+    await moved(store, A, move())
+    await moved(store, B, move())
+    newest, records = await store.changes.newest(), len(await store.audit.page(RecordFilter()))
+    with pytest.raises(Conflict) as moving:
+        await moved(store, A, move(now=NOW + 10))
+    with pytest.raises(NotFound) as unknown:
+        await moved(store, C, move())
+    assert (moving.value.code, unknown.value.code) == ("user.moving", "host.unknown")
+    assert [each.host for each in await listed(store)] == [B]
+    assert (await store.changes.newest(), len(await store.audit.page(RecordFilter()))) == (newest, records)
+
+
+async def test_who_waits_for_a_move_is_still_held_when_asked_for(store: Store) -> None:
+    await moved(store, A, move())
+    await moved(store, B, move())
+    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, "samik")], read, NOW + 1)
+    assert (found["", SAMIK].host, found["", SAMIK].held) == (B, NOW + 50)
+    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, "samik")], read, NOW + 50)
+    assert found["", SAMIK].held == 0
+
+
+async def test_hosts_are_changed_with_their_users_in_one_step(store: Store) -> None:
+    await assign(store, "samik", "user1")
+    changed = await store.directors.change("mail", lambda kept: remove(read(kept), A), RECORD)
+    assert changed.value.changes == [f"{A} removed"]
+    assert changed.seq == await store.changes.newest()
+    assert list(read(await store.directors.hosts("mail")).hosts) == [B]
+    assert await assign(store, "user1") == [B]
+    nothing = await store.directors.change("mail", lambda kept: add(read(kept), [B], "", None, None), RECORD)
+    assert nothing.seq == 0
+    await store.directors.change("mail", lambda kept: Edit(drop=[A]), RECORD)
+    assert await store.directors.hosts("mail") == []
+
+
+async def test_what_a_decision_refuses_changes_nothing(store: Store) -> None:
+    with pytest.raises(NotFound):
+        await store.directors.change("mail", lambda kept: remove(read(kept), C), RECORD)
+    assert (await store.changes.newest(), await store.audit.page(RecordFilter())) == (0, [])
+
+
+async def test_a_host_is_kept_as_it_is(store: Store) -> None:
+    kept = [Host(C, 99, "eu", 7, "down", NOW, True), Host("2001:db8::1", 80)]
+    await put(store, *kept)
+    assert sorted(await store.directors.hosts("mail"), key=lambda each: each.host) == kept
+    assert await store.directors.hosts("web") == []
+
+
+def arcs(kept: Sequence[Host], at: str = A) -> list[Arc]:
+    return leaving(read(kept).ring("").arcs(), at)
+
+
+async def test_a_flush_moves_who_hashes_elsewhere(store: Store) -> None:
+    names = [f"user{number}" for number in range(200)]
+    at_b = [name for name, at in zip(names, await assign(store, *names), strict=True) if at == B]
+    for name in at_b[:5]:
+        await moved(store, A, move(name))
+    flushed = await store.directors.flush("mail", A, arcs, "", NOW + 99, NOW)
+    assert sorted(flushed.moved) == sorted(("", user_hash(name)) for name in at_b[:5])
+    assert flushed.forgotten == []
+    assert await assign(store, *names) == [read([]).ring("").host(user_hash(name)) for name in names]
+    assert sorted((await store.directors.held("mail", NOW + 98))[NOW + 99]) == sorted(flushed.moved)
+
+
+async def test_a_flush_spares_whom_it_is_told_to(store: Store) -> None:
+    await moved(store, A, move())
+    flushed = await store.directors.flush(
+        "mail", A, lambda kept: leaving(read(kept).ring("").arcs(), A, [SAMIK]), "", 1, NOW
+    )
+    assert (flushed.seq, flushed.moved) == (0, [])
+
+
+async def test_a_flush_forgets_who_has_no_host_left(store: Store) -> None:
+    await assign(store, "user1", "samik")
+    await put(store, Host(A, 1, state="down"), Host(B, 1, state="down"))
+    flushed = await store.directors.flush("mail", A, arcs, "", NOW + 99, NOW)
+    assert (flushed.moved, flushed.forgotten) == ([], [("", USER)])
+    assert [each.hash for each in await listed(store)] == [SAMIK]
+
+
+async def test_all_users_of_a_host_are_forgotten(store: Store) -> None:
+    await assign(store, "user1", "samik")
+    assert await store.directors.others("mail", [B]) == [A]
+    assert (await store.directors.forget("mail", [A], NOW)).value == 1
+    assert (await store.directors.forget("mail", [A], NOW)).seq == 0
+    assert await store.directors.others("mail", [B]) == []
+
+
+async def test_upstreams_are_apart(store: Store) -> None:
+    await assign(store, "samik")
+    other = DirectorRules("web", {C: 1}, user_expire=1000)
+    wanted = [Wanted("", SAMIK, "samik")]
+    _, found = await store.directors.assign("web", wanted, lambda kept: Board(other, kept), NOW)
+    assert found["", SAMIK].host == C
+    await store.directors.forget("web", [B, C], NOW)
+    assert [each.host for each in await listed(store)] == [B]
+
+
+async def test_the_ends_of_the_ring_are_hashes_too(store: Store) -> None:
+    wanted = [Wanted("", 1, "a"), Wanted("", LAST_HASH, "b")]
+    _, found = await store.directors.assign("mail", wanted, read, NOW)
+    assert sorted(each.hash for each in found.values()) == [1, LAST_HASH]
+
+
+@pytest.fixture
+async def stores(url: str, store: Store) -> AsyncIterator[list[Store]]:
+    """Two on the same database; neither knows of the other."""
+    other = await open_store(url, alone=False)
+    yield [store, other]
+    await other.close()
+
+
+async def test_two_first_requests_at_once_are_told_one_host(stores: list[Store]) -> None:
+    """They would not choose the same: whoever comes first decides for both."""
+    names = [f"user{number}" for number in range(40)]
+
+    async def first(store: Store, vhosts: int, name: str) -> str:
+        wanted = [Wanted("", user_hash(name), name)]
+        _, found = await store.directors.assign("mail", wanted, lambda _: read([Host(A, 1, vhosts=vhosts)]), NOW)
+        return found["", user_hash(name)].host
+
+    found = await asyncio.gather(
+        *(first(store, vhosts, name) for name in names for store, vhosts in zip(stores, (1, 1000), strict=True))
+    )
+    assert found[::2] == found[1::2]
+
+
+async def test_a_user_who_is_moved_while_many_ask_is_at_one_host(stores: list[Store]) -> None:
+    asked = (assign(store, "samik") for _ in range(10) for store in stores)
+    await asyncio.gather(*asked, moved(stores[0], A, move()))
+    assert await assign(stores[1], "samik") == [A]
+
+
+async def test_expected_nodes_are_known_once(store: Store) -> None:
+    assert await store.nodes.add("10.0.0.2", 9090, RECORD) == 1
+    assert await store.nodes.add("10.0.0.2", 9090, RECORD) == 0
+    assert await store.nodes.add("10.0.0.1", 9091, RECORD) == 2
+    assert await store.nodes.all() == [("10.0.0.1", 9091), ("10.0.0.2", 9090)]
+    assert await store.nodes.remove("10.0.0.2", 9090, RECORD) == 3
+    assert await store.nodes.remove("10.0.0.2", 9090, RECORD) == 0
+    assert len(await store.audit.page(RecordFilter())) == 5
