@@ -81,7 +81,12 @@ def _assigning(count: int) -> str:
 
 
 def _hosts(sql: Sql, upstream: str) -> list[Host]:
-    return [Host(*row[:6], ailing=bool(row[6])) for row in sql.rows(_HOSTS, upstream=upstream)]
+    return [_host(row) for row in sql.rows(_HOSTS, upstream=upstream)]
+
+
+def _host(row: Row) -> Host:
+    host, port, tag, vhosts, state, changed, ailing = row
+    return Host(host, port, tag, vhosts, state, changed, bool(ailing))
 
 
 def _assignment(row: Row) -> Assignment:
