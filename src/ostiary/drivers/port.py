@@ -83,16 +83,21 @@ class Driver(Protocol):
         """The images that are there; none for a driver without images."""
 
     async def create(self, spec: Spec) -> None:
-        """Make what `start` starts. Made already: nothing happens. Refuses Invalid `image.unknown`, `user.unknown`,
-        Unavailable `disk.full`."""
+        """Make what `start` starts. Made already: nothing happens, but that a process's next start follows the new
+        Spec. To be called before each start: environments are secrets, which the driver of processes keeps in memory
+        alone. Refuses Invalid `image.unknown`, `user.unknown`, `user.forbidden`, `command.missing`,
+        `command.invalid`; Unavailable `disk.full`, `driver.failed`."""
 
     async def start(self, droplet: str) -> None:
-        """Start it; returns when its process lives. It runs already: nothing happens. Refuses Invalid
-        `command.unknown` (no such program) and others that say why it cannot start."""
+        """Start it; returns when its program has taken over. It runs already: nothing happens. Refuses Invalid
+        `command.unknown` (no such program), `command.refused` (why it cannot be run), Unavailable `driver.failed`,
+        `port.taken`, `disk.full`; it is then as it was before. NotFound `droplet.gone` also where what to run is not
+        known any more."""
 
     async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
-        """Send `signal` (`TERM`) to all its processes; after `timeout` microseconds kill all that live, also those
-        that left their parents. Returns when the last is gone; whether any had to be killed."""
+        """Send `signal` (`TERM`) to all its processes (of a container: its first); after `timeout` microseconds kill
+        all that live, also those that left their parents. Returns when the last is gone; whether any had to be killed.
+        It does not run: False. Refuses Invalid `signal.unknown`."""
 
     async def remove(self, droplet: str) -> None:
         """Leave nothing of it: process, container, files, logs. Nothing there: nothing happens."""
@@ -103,13 +108,14 @@ class Driver(Protocol):
     def watch(self) -> AsyncIterator[Seen]:
         """What changes after this call, as it happens and in order, of any droplet: every end of a life once.
 
-        Ends (or raises Unavailable) when the engine goes away.
+        Raises Unavailable when the engine goes away; `open` again, and watch anew. To miss nothing, `look` after it.
         """
 
     async def usage(self, droplet: str) -> Usage: ...
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
-        """The last `tail` lines without line ends, both streams merged as they came, lines cut at 16 KiB."""
+        """The last `tail` lines without line ends, both streams merged as they came, lines cut at 16 KiB: what is
+        longer goes on in the next. A last line that is not ended yet is among them."""
 
     def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         """The same, then every further line within a second, until the droplet is removed."""

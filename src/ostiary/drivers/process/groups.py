@@ -63,6 +63,10 @@ class Groups:
             limit(self.places[name] / droplet, name, limits.get(name, 0))
         return made
 
+    def close(self) -> None:
+        """Remove the node's groups if no droplet has one any more."""
+        retire(self.places)
+
     def strays(self, known: Iterable[str]) -> list[list[str]]:
         """Groups of droplets that nobody knows."""
         names = {each.name for place in self.places.values() for each in place.iterdir() if each.is_dir()}

@@ -350,3 +350,4 @@ def main() -> None:
     keeper = Keeper(state, listener, files)
     keeper.scan()
     keeper.run()
+    keeper.watch.groups.close()
