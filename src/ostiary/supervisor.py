@@ -134,7 +134,9 @@ def listen(address: str, count: int, what: str, patience: float) -> tuple[list[i
                 raise Refused(f"cannot listen at {address} ({what}): {error.strerror or error}") from error
             time.sleep(0.05)
     actual = first.getsockname()
-    sockets = [first, *(bound(family, actual, shared=True) for _ in range(count - 1))]
+    # Each bound to the port by its number, even where any would do: so it keeps it when it stops listening for a while.
+    sockets = [bound(family, actual, shared=True) for _ in range(count)]
+    first.close()
     for each in sockets:
         each.listen(BACKLOG)
     return [lifted(each.detach()) for each in sockets], f"{host}:{actual[1]}"

@@ -135,6 +135,13 @@ def _key(line: Line) -> bytes:
     return msgspec.msgpack.encode(line.policy)
 
 
+def free() -> int:
+    """A port that was free just now: bound to it by number, a socket keeps it when it stops listening for a while."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
 @asynccontextmanager
 async def door(
     lines: list[Line],
@@ -149,7 +156,7 @@ async def door(
     install(worker, 1, lines, upstreams, gateway or Gateway(access_log=""))
     worker.lease(FOREVER)
     worker.connected(True)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.create_server(("127.0.0.1", free())) as sock:
         port = sock.getsockname()[1]
         serving = asyncio.create_task(worker.serve([sock]))
         try:

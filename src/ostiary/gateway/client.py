@@ -457,8 +457,10 @@ class Client(asyncio.Protocol):
     # -- sessions
 
     def sign(self, admitted: Admitted) -> None:
-        """The exchange is of another user than the one before: count there."""
+        """The exchange is of this user: count there."""
         signed = self._signed
+        if signed is None and not admitted.user:
+            return
         if signed is None:
             signed = self._signed = {"": self.tally}
         user = admitted.user

@@ -77,6 +77,16 @@ class Director:
             self._touch(found, now)
         return found
 
+    @property
+    def by_token(self) -> bool:
+        """Whether users are named by their tokens, so that each has a session."""
+        return self._source == "token"
+
+    def connections(self, name: str) -> "set[Client]":
+        """Those whose last exchange was this user's."""
+        found = [each for names in self._names.values() if (each := names.get(name)) is not None]
+        return {client for each in found for client in each.clients if client.exchange.assigned is each}
+
     def nameless(self, question: Question) -> "Backend | None":
         """Where somebody without a name goes."""
         return self._nameless.get(question)

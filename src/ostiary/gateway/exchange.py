@@ -153,8 +153,10 @@ class Exchange:
         self._waiting = None
         if admitted is None:
             self._not_valid()
-        else:
-            self._admitted(admitted, now)
+            return
+        self.client.sign(admitted)
+        self.client.tally.asked += 1
+        self._admitted(admitted, now)
 
     def _not_valid(self) -> None:
         challenge = self.worker.generation.answers.invalid_token

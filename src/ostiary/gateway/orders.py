@@ -35,7 +35,7 @@ async def kick(worker: "Worker", order: Kick) -> list[str]:
     """End sessions; returns when they have ended. The names of those whose sessions were ended."""
     ended: set[str] = set()
     open_: list[Callable[..., bool]] = []
-    for client, users in list(_wanted(worker.clients, order)):
+    for client, users in list(_wanted(worker, order)):
         ended |= users
         if order.force:
             ended |= {tally.user for tally in client.tallies() if tally.user}
@@ -47,10 +47,15 @@ async def kick(worker: "Worker", order: Kick) -> list[str]:
     return sorted(ended)
 
 
-def _wanted(clients: Iterable[Client], order: Kick) -> Iterator[tuple[Client, set[str]]]:
+def _wanted(worker: "Worker", order: Kick) -> Iterator[tuple[Client, set[str]]]:
     """The connections that are meant, each with those of its users who are."""
+    upstream = worker.upstreams.get(order.upstream)
+    if upstream is not None and upstream.director is not None and not upstream.director.by_token:
+        for name in order.users:
+            yield from ((client, {name}) for client in upstream.director.connections(name))
+        return
     names = frozenset(order.users)
-    for client in clients:
+    for client in worker.clients:
         if order.upstream and not client.flows_to(order.upstream):
             continue
         if order.detail is None:

@@ -1,0 +1,271 @@
+"""An upstream with a director: each user has one backend, as control says, while control is heard."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic_ns
+
+import msgspec
+import pytest
+from tests.gateway.door import FOREVER, FakeControl, Line, door, install
+from tests.gateway.test_sessions import ALICE, BOB, TOKENS, Gate, get, told
+from tests.gateway.wire import Recorder, connected, ok, recording, until
+
+from ostiary.core.snapshot import Director, Gateway, Policy, Upstream
+from ostiary.gateway.worker import Worker
+from ostiary.link.messages import Change, Drain, Kick, Place, Question, Unsteer
+
+QUIET = Gateway(access_log="")
+LINES = [
+    Line("* /a", "/a", policy=Policy(token="client-app")),
+    Line("GET /eu", "/eu", policy=Policy(token="client-app", director_tag="eu")),
+    Line("GET /open", "/open"),
+]
+
+
+def upstream(**definition: object) -> Upstream:
+    return Upstream("u", (), "director", director=msgspec.convert(definition, Director))
+
+
+class Two:
+    """Two backends, and a worker before them."""
+
+    def __init__(
+        self, worker: Worker, control: FakeControl, port: int, one: Recorder, two: Recorder, at: list[str]
+    ) -> None:
+        self.worker, self.control, self.port, self.one, self.two, self.at = worker, control, port, one, two, at
+
+    def place(self, name: str, index: int, hash_: int) -> None:
+        """Have control say this of a user from now on."""
+        self.control.places[name] = (f"127.0.0.{index + 1}", self.at[index], hash_)
+
+    async def body(self, token: str, path: str = "/a", more: str = "") -> tuple[int, bytes]:
+        async with connected(self.port) as wire:
+            answer = await wire.ask(get(token, path, more))
+            return answer.status, answer.body
+
+
+@asynccontextmanager
+async def two(gate: Gate | None = None, **definition: object) -> AsyncIterator[Two]:
+    reply = gate.reply if gate is not None else lambda message: ok(b"one")
+    async with (
+        recording(reply) as (one, first),
+        recording(lambda message: ok(b"two")) as (other, second),
+        door(LINES, [upstream(**definition)], QUIET, TOKENS) as (worker, control, port),
+    ):
+        try:
+            yield Two(worker, control, port, one, other, [first, second])
+        finally:
+            if gate is not None:
+                gate.opened.set()
+
+
+async def test_a_user_goes_where_control_says_and_is_asked_about_once() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 1, 8)
+        for _ in range(3):
+            assert await both.body(ALICE) == (200, b"one")
+            assert await both.body(BOB) == (200, b"two")
+        assert (len(both.one.requests), len(both.two.requests)) == (3, 3)
+
+
+async def test_a_tag_comes_from_the_route() -> None:
+    async with two() as both:
+        both.control.held = True
+        asking = asyncio.create_task(both.body(ALICE, "/eu"))
+        await until(lambda: bool(both.control.questions))
+        assert both.control.questions == [Question("u", "eu", "alice", True)]
+        both.place("alice", 1, 7)
+        both.control.place()
+        assert await asking == (200, b"two")
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "question"),
+    [
+        ("header X-Mailbox", "X-Mailbox: Alice@Example\r\n", Question("u", "", "Alice@Example", True)),
+        ("header X-Mailbox", "X-Mailbox: a\r\nX-Mailbox: b\r\n", Question("u", "", "address 127.0.0.1", False)),
+        ("cookie who", "Cookie: a=b; who=carol\r\n", Question("u", "", "carol", True)),
+        ("cookie who", "Cookie: who=carol; who=dave\r\n", Question("u", "", "address 127.0.0.1", False)),
+        ("cookie who", f"Cookie: who={'x' * 256}\r\n", Question("u", "", "address 127.0.0.1", False)),
+        ("token", "", Question("u", "", "address 127.0.0.1", False)),
+    ],
+)
+async def test_where_the_user_is_named(source: str, more: str, question: Question) -> None:
+    async with two(user_from=source) as both:
+        both.place(question.name, 0, 1)
+        both.control.held = True
+        asking = asyncio.create_task(both.body("", "/open", more))
+        await until(lambda: bool(both.control.questions))
+        assert both.control.questions == [question]
+        both.control.place()
+        assert await asking == (200, b"one")
+
+
+async def test_a_client_without_a_user_is_steered_by_its_client_application_and_asked_about_once() -> None:
+    async with two() as both:
+        both.place("client c", 1, 9)
+        assert await both.body("n" * 64) == (200, b"two")
+        both.control.places.clear()
+        assert await both.body("n" * 64) == (200, b"two")
+        assert len(both.worker.upstreams["u"].director or ()) == 0
+
+
+async def test_no_host_is_503_at_once_and_an_unreachable_one_502() -> None:
+    async with two() as both:
+        async with connected(both.port) as wire:
+            answer = await wire.ask(get(ALICE))
+            assert (answer.status, answer.one(b"retry-after")) == (503, b"1")
+        both.control.places["bob"] = ("127.0.0.9", "127.0.0.1:1", 3)
+        assert (await both.body(BOB))[0] == 502
+        assert (len(both.one.requests), len(both.two.requests)) == (0, 0)
+
+
+async def test_who_is_forgotten_is_asked_about_anew() -> None:
+    async with two() as both:
+        for steering, asked in (
+            (Unsteer("u", hashes=[("", 7)]), True),
+            (Unsteer("u", hashes=[("eu", 7)]), False),
+            (Unsteer("u", hosts=["127.0.0.1"]), True),
+            (Unsteer("u", hosts=["127.0.0.2"]), False),
+            (Unsteer("u"), True),
+            (Unsteer("v"), False),
+        ):
+            both.place("alice", 0, 7)
+            both.worker.change(Change(1, steering=[Unsteer("u")]))
+            assert await both.body(ALICE) == (200, b"one")
+            both.place("alice", 1, 7)
+            both.worker.change(Change(2, steering=[steering]))
+            assert await both.body(ALICE) == (200, b"two" if asked else b"one")
+
+
+async def test_without_a_lease_an_assignment_counts_for_nothing() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        assert await both.body(ALICE) == (200, b"one")
+        both.worker.lease(monotonic_ns() - 1)
+        both.worker.connected(False)
+        assert (await both.body("", "/open"))[0] == 503
+        both.place("alice", 1, 7)
+        both.worker.lease(FOREVER)
+        both.worker.connected(True)
+        assert await both.body(ALICE) == (200, b"two")
+
+
+async def test_two_names_of_one_hash_are_one() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 7)
+        assert await both.body(ALICE) == (200, b"one")
+        assert await both.body(BOB) == (200, b"one")
+        assert len(both.worker.upstreams["u"].director or ()) == 1
+        both.place("bob", 1, 7)
+        both.place("alice", 1, 7)
+        both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+        assert await both.body(BOB) == (200, b"two")
+
+
+async def test_an_assignment_in_use_is_told_once_in_half_its_time_and_one_that_is_over_goes() -> None:
+    async with two() as both:
+        both.control.expire = 1
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        director = both.worker.upstreams["u"].director
+        assert director is not None
+        async with connected(both.port) as wire:
+            assert (await wire.ask(get(ALICE))).status == 200
+            assert await both.body(BOB) == (200, b"one")
+            assert len(director) == 2
+            # Alice's connection is open, though idle: that keeps her assignment, and Bob's goes.
+            await until(lambda: len(director) == 1)
+            assert set(both.control.touched) == {("u", "", 7)}
+
+
+async def test_a_drain_waits_for_what_flows_to_the_old_host_and_nothing_else() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 1, 8)
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            assert await both.body(BOB) == (200, b"two")
+            both.place("alice", 1, 7)
+            both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+            both.worker.do(1, Drain("u", hashes=[("", 7)]))
+            both.worker.do(2, Drain("u", hashes=[("", 8)]))
+            assert await both.control.carried_out(2) == []
+            assert 1 not in both.control.results
+            gate.opened.set()
+            assert (await wire.answer()).body == b"late"
+            assert await both.control.carried_out(1) == ["alice"]
+            assert (await wire.ask(get(ALICE))).body == b"two"
+
+
+async def test_a_drain_cuts_what_takes_longer_than_its_grace() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+            order = Drain("u", hosts=[both.at[0]], grace=100_000, close=True)
+            assert await told(both.worker, both.control, order) == ["alice"]
+            assert (await wire.answer()).status == 503
+            assert await wire.end() == b""
+
+
+async def test_a_drain_that_closes_ends_idle_connections_of_its_users() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 1, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            assert (await alice.ask(get(ALICE))).body == b"one"
+            assert (await bob.ask(get(BOB))).body == b"two"
+            both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+            order = Drain("u", hashes=[("", 7)], close=True)
+            assert await told(both.worker, both.control, order) == ["alice"]
+            assert await alice.end() == b""
+            assert (await bob.ask(get(BOB))).status == 200
+
+
+async def test_a_reload_keeps_who_is_to_be_drained() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            install(both.worker, 2, LINES, [upstream(user_hash="%u")], QUIET)
+            both.worker.do(1, Drain("u", hashes=[("", 7)]))
+            await asyncio.sleep(0.1)
+            assert 1 not in both.control.results
+            gate.opened.set()
+            assert (await wire.answer()).body == b"late"
+            assert await both.control.carried_out(1) == ["alice"]
+
+
+async def test_an_answer_for_an_upstream_that_is_gone_is_a_refusal() -> None:
+    async with two() as both:
+        both.control.held = True
+        asking = asyncio.create_task(both.body(ALICE))
+        await until(lambda: bool(both.control.questions))
+        (question,) = both.control.questions
+        install(both.worker, 2, [Line("GET /x", "/x", "v")], [Upstream("v", ("127.0.0.1:1",))], QUIET)
+        both.worker.steered([Place(question, "127.0.0.1", both.at[0], 7, 900)])
+        assert (await asking)[0] == 503
+
+
+async def test_a_kick_finds_users_that_no_token_names() -> None:
+    async with two(user_from="header X-Mailbox") as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 1, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            assert (await alice.ask(get("", "/open", "X-Mailbox: alice\r\n"))).body == b"one"
+            assert (await bob.ask(get("", "/open", "X-Mailbox: bob\r\n"))).body == b"two"
+            assert await told(both.worker, both.control, Kick(["alice"], upstream="u")) == ["alice"]
+            assert await alice.end() == b""
+            assert (await bob.ask(get("", "/open", "X-Mailbox: bob\r\n"))).body == b"two"
+            assert both.control.questions == []
