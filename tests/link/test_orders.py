@@ -1,0 +1,162 @@
+"""Orders to all workers, what a worker that comes late is told, and where users go."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pytest
+from tests.link.fakes import Authority, Door, Link, listener, serving
+from tests.link.test_server import Mute
+
+from ostiary.core.refusal import Unavailable
+from ostiary.link.client import Client
+from ostiary.link.frames import frame
+from ostiary.link.messages import Change, Hello, Kick, Place, Question, Unsteer, Who
+from ostiary.link.server import Server
+
+ALICE = Question("u", "", "alice")
+LONG = 60_000_000_000
+
+
+class Obeying(Door):
+    """Carries every order out at once."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.obeys = client
+
+
+class Director:
+    """Says where users go: while `gate` is closed, later."""
+
+    def __init__(self) -> None:
+        self.host = "127.0.0.1"
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.used: list[tuple[str, str, int]] = []
+        self.away = False
+        self.rounds = 0
+
+    async def steer(self, questions: Sequence[Question], told: Callable[[list[Place]], None]) -> None:
+        if self.away:
+            raise Unavailable("store.unavailable", "The store cannot be reached")
+        host = self.host
+        self.rounds += 1
+        self.asked.set()
+        await self.gate.wait()
+        told([Place(question, host, f"{host}:80", 7, 900) for question in questions])
+
+    async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+        self.used += used
+        self.asked.set()
+
+
+def at(host: str) -> list[Place]:
+    return [Place(ALICE, host, f"{host}:80", 7, 900)]
+
+
+async def test_an_order_returns_when_every_worker_has_carried_it_out(link: Link) -> None:
+    first, second = Client(1, os.getpid()), Client(2, os.getpid())
+    async with link.worker(1, Obeying(first), first), link.worker(2, Obeying(second), second):
+        results = await link.server.order(Who())
+        assert [(pid, msgspec.msgpack.decode(raw)) for pid, raw in results] == [(os.getpid(), ["alice"])] * 2
+
+
+async def test_an_order_waits_for_a_worker_that_is_still_to_come(link: Link) -> None:
+    first, second = Client(1, os.getpid()), Client(2, os.getpid())
+    async with link.worker(1, Obeying(first), first) as _:
+        ordered = asyncio.create_task(link.server.order(Kick(["alice"])))
+        await asyncio.sleep(0)
+        assert not ordered.done()
+        door = Obeying(second)
+        async with link.worker(2, door, second):
+            assert len(await ordered) == 2
+            assert ("do", Kick(["alice"])) in door.told
+
+
+async def test_a_silent_worker_makes_an_order_unavailable(link: Link) -> None:
+    first = Client(1, os.getpid())
+    async with link.worker(1, Obeying(first), first), link.worker(2, Door()):
+        with pytest.raises(Unavailable) as refused:
+            await link.server.order(Who(), patience=0.1)
+        assert (refused.value.code, refused.value.message) == (
+            "workers.silent", "Of worker 2 no answer came in time",
+        )  # fmt: skip
+
+
+async def test_a_worker_that_ends_has_done_what_it_was_told_to_end(place: str) -> None:
+    server = Server(Authority(), 1, lease=LONG)
+    async with serving(server, listener(place)):
+        mute = await Mute.start(place, frame(Hello(1, 0, 0)))
+        ordered = asyncio.create_task(server.order(Kick(["alice"])))
+        mute.kill()
+        assert await ordered == []
+        await mute.wait()
+
+
+async def test_a_worker_that_comes_late_is_told_members_and_stopped_services(link: Link) -> None:
+    first = Client(1, os.getpid())
+    async with link.worker(1, Obeying(first), first):
+        applied = asyncio.create_task(link.server.apply(Change(1, members={"u": ["127.0.0.1:1"]}, stopped=["ws"])))
+        late = Changes()
+        async with link.worker(2, late):
+            await applied
+            await late.until("members", {"u": ["127.0.0.1:1"]}, ["ws"])
+
+
+class Changes(Door):
+    """Writes down what changes say of members and services."""
+
+    def change(self, change: Change) -> dict[str, int]:
+        self._write("members", change.members, change.stopped)
+        return {}
+
+
+async def test_a_worker_learns_where_a_user_goes_and_says_who_is_in_use(place: str) -> None:
+    director = Director()
+    server = Server(Authority(), 1, steering=director)
+    async with serving(server, listener(place)):
+        door, link = Door(), Link(Authority(), server, place)
+        async with link.worker(1, door) as client:
+            await door.leased(1)
+            client.steer([ALICE])
+            await door.until("steered", at("127.0.0.1"))
+            director.asked.clear()
+            client.touch([("u", "", 7)])
+            await asyncio.wait_for(director.asked.wait(), 5)
+            assert director.used == [("u", "", 7)]
+
+
+async def test_where_a_user_went_before_a_change_is_not_said_after_it(place: str) -> None:
+    director = Director()
+    server = Server(Authority(), 1, steering=director)
+    async with serving(server, listener(place)):
+        door, link = Door(), Link(Authority(), server, place)
+        async with link.worker(1, door) as client:
+            await door.leased(1)
+            director.gate.clear()
+            client.steer([ALICE])
+            await asyncio.wait_for(director.asked.wait(), 5)
+            director.host = "127.0.0.2"
+            await server.apply(Change(1, steering=[Unsteer("u")]))
+            director.gate.set()
+            await door.until("steered", at("127.0.0.2"))
+            assert ("steered", at("127.0.0.1")) not in door.told
+            assert director.rounds == 2
+
+
+async def test_a_director_that_cannot_answer_does_not_end_the_link(place: str) -> None:
+    director = Director()
+    director.away = True
+    server = Server(Authority(), 1, steering=director)
+    async with serving(server, listener(place)):
+        door, link = Door(), Link(Authority(), server, place)
+        async with link.worker(1, door) as client:
+            await door.leased(1)
+            client.steer([ALICE])
+            await server.apply(Change(1))
+            director.away = False
+            client.steer([ALICE])
+            await door.until("steered", at("127.0.0.1"))
