@@ -279,3 +279,9 @@ def test_eight_names_are_kept() -> None:
     assert names == tuple("01234567")
     assert named(("a",), "a") == ("a",)
     assert named((), "x" * 256) == ()
+
+
+def test_another_port_has_users_asked_about_anew() -> None:
+    edit = add(board(), [A], "", None, 99)
+    assert (edit.put, edit.anew, edit.changes) == ([Host(A, 99)], [A], [f"{A}: port 8011 -> 99"])
+    assert add(board(), [A], "", 1, None).anew == []

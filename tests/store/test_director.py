@@ -45,7 +45,7 @@ def host(address: str, kept: Sequence[Host]) -> Host:
 
 async def assign(store: Store, *names: str, tag: str = "", now: int = NOW) -> list[str]:
     """Where these users are then."""
-    wanted = [Wanted(tag, user_hash(name), name) for name in names]
+    wanted = [Wanted(tag, user_hash(name), (name,)) for name in names]
     _, found = await store.directors.assign("mail", wanted, read, now)
     return [found[tag, each.hash].host if (tag, each.hash) in found else "" for each in wanted]
 
@@ -174,9 +174,9 @@ async def test_a_move_that_is_refused_leaves_no_trace(store: Store) -> None:
 async def test_who_waits_for_a_move_is_still_held_when_asked_for(store: Store) -> None:
     await moved(store, A, move())
     await moved(store, B, move())
-    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, "samik")], read, NOW + 1)
+    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, ("samik",))], read, NOW + 1)
     assert (found["", SAMIK].host, found["", SAMIK].held) == (B, NOW + 50)
-    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, "samik")], read, NOW + 50)
+    _, found = await store.directors.assign("mail", [Wanted("", SAMIK, ("samik",))], read, NOW + 50)
     assert found["", SAMIK].held == 0
 
 
@@ -249,7 +249,7 @@ async def test_all_users_of_a_host_are_forgotten(store: Store) -> None:
 async def test_upstreams_are_apart(store: Store) -> None:
     await assign(store, "samik")
     other = DirectorRules("web", {C: 1}, user_expire=1000)
-    wanted = [Wanted("", SAMIK, "samik")]
+    wanted = [Wanted("", SAMIK, ("samik",))]
     _, found = await store.directors.assign("web", wanted, lambda kept: Board(other, kept), NOW)
     assert found["", SAMIK].host == C
     await store.directors.forget("web", [B, C], NOW)
@@ -257,7 +257,7 @@ async def test_upstreams_are_apart(store: Store) -> None:
 
 
 async def test_the_ends_of_the_ring_are_hashes_too(store: Store) -> None:
-    wanted = [Wanted("", 1, "a"), Wanted("", LAST_HASH, "b")]
+    wanted = [Wanted("", 1, ("a",)), Wanted("", LAST_HASH, ("b",))]
     _, found = await store.directors.assign("mail", wanted, read, NOW)
     assert sorted(each.hash for each in found.values()) == [1, LAST_HASH]
 
@@ -275,7 +275,7 @@ async def test_two_first_requests_at_once_are_told_one_host(stores: list[Store])
     names = [f"user{number}" for number in range(40)]
 
     async def first(store: Store, vhosts: int, name: str) -> str:
-        wanted = [Wanted("", user_hash(name), name)]
+        wanted = [Wanted("", user_hash(name), (name,))]
         _, found = await store.directors.assign("mail", wanted, lambda _: read([Host(A, 1, vhosts=vhosts)]), NOW)
         return found["", user_hash(name)].host
 

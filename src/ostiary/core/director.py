@@ -203,6 +203,8 @@ class Edit(Struct, frozen=True):
     put: list[Host] = []
     drop: list[str] = []
     forget: list[str] = []
+    anew: list[str] = []
+    """Hosts that are reached in another way: who is there is asked about again."""
     changes: list[str] = []
     """The same for a person, a text each."""
 
@@ -211,40 +213,39 @@ def add(board: Board, addresses: Sequence[str], tag: str, vhosts: int | None, po
     """Add hosts, or change their vhosts and port. Refuses Conflict `host.tag`, `vhosts.too_many`, Invalid."""
     check_vhosts(vhosts)
     check_tag(tag)
-    put, changes = [], []
+    edits = []
     for address in addresses:
         found = board.hosts.get(address)
-        if found is None:
-            usual = board.rules.hosts.get(address, board.rules.port)
-            made = Host(address, port or usual, tag, VHOSTS if vhosts is None else vhosts)
-            put.append(made)
-            changes.append(f"{made.host} added with {made.vhosts} vhosts")
-        else:
-            set_to, said = _set(found, tag, vhosts, port)
-            put += set_to
-            changes += said
-    return Edit(put, changes=changes)
+        edits.append(_new(board, address, tag, vhosts, port) if found is None else _set(found, tag, vhosts, port))
+    return Edit(
+        [host for each in edits for host in each.put],
+        anew=[host for each in edits for host in each.anew],
+        changes=[text for each in edits for text in each.changes],
+    )
+
+
+def _new(board: Board, address: str, tag: str, vhosts: int | None, port: int | None) -> Edit:
+    usual = board.rules.hosts.get(address, board.rules.port)
+    made = Host(address, port or usual, tag, VHOSTS if vhosts is None else vhosts)
+    return Edit([made], changes=[f"{address} added with {made.vhosts} vhosts"])
 
 
 def update(board: Board, address: str, tag: str, vhosts: int | None) -> Edit:
     """Change the vhosts of a host. Refuses as `add`, and NotFound `host.unknown`."""
     check_vhosts(vhosts)
     check_tag(tag)
-    put, changes = _set(board.host(address), tag, vhosts, None)
-    return Edit(put, changes=changes)
+    return _set(board.host(address), tag, vhosts, None)
 
 
-def _set(found: Host, tag: str, vhosts: int | None, port: int | None) -> tuple[list[Host], list[str]]:
+def _set(found: Host, tag: str, vhosts: int | None, port: int | None) -> Edit:
     if tag and tag != found.tag:
         raise Conflict("host.tag", f"{found.host} has the tag {found.tag or 'none'}: remove it first")
-    made = replace(
-        found,
-        vhosts=found.vhosts if vhosts is None else vhosts,
-        port=port or found.port,
-    )
+    made = replace(found, vhosts=found.vhosts if vhosts is None else vhosts, port=port or found.port)
     if made == found:
-        return [], []
-    return [made], [f"{found.host}: vhosts {found.vhosts} -> {made.vhosts}, port {found.port} -> {made.port}"]
+        return Edit()
+    anew = [found.host] if made.port != found.port else []
+    said = [f"{found.host}: vhosts {found.vhosts} -> {made.vhosts}"] if made.vhosts != found.vhosts else []
+    return Edit([made], anew=anew, changes=said + [f"{each}: port {found.port} -> {made.port}" for each in anew])
 
 
 def turn(board: Board, address: str, tag: str | None, state: str, now: int, *, ailing: bool = False) -> Edit:
@@ -260,7 +261,7 @@ def remove(board: Board, address: str) -> Edit:
     """Remove a host, and forget its users. Refuses NotFound `host.unknown`."""
     found = board.host(address)
     put = [replace(found, state=REMOVED)] if address in board.rules.hosts else []
-    return Edit(put, [] if put else [address], [address], [f"{address} removed"])
+    return Edit(put, [] if put else [address], [address], changes=[f"{address} removed"])
 
 
 def reset(board: Board) -> Edit:
@@ -329,11 +330,10 @@ def _no_host(message: str) -> Invalid:
 # Moves
 
 
-def named(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """`names` with one more, where it is new and there is room."""
-    if name in names or len(names) >= MOST_NAMES or len(name) > LONGEST_NAME:
-        return names
-    return (*names, name)
+def named(names: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    """`names` with those of `more` that are new, as long as there is room."""
+    kept = dict.fromkeys([*names, *(name for name in more if len(name) <= LONGEST_NAME)])
+    return tuple(kept)[:MOST_NAMES]
 
 
 class Move(Struct, frozen=True):

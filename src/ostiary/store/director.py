@@ -118,7 +118,7 @@ def _assign(sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wa
         for number, each in enumerate(piece):
             marks[f"hash{number}"] = each.hash
             marks[f"host{number}"] = ring.host(each.hash)
-            marks[f"names{number}"] = _names(named((), each.name))
+            marks[f"names{number}"] = _names(named((), *each.names))
         rows += sql.rows(_assigning(len(piece)), **marks, **values)
     return rows
 
@@ -132,11 +132,11 @@ def _settled(
     if lost:
         sql.among(_FORGET_USERS, sorted(lost), upstream=upstream, tag=tag)
         yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now)
-    asked = {each.hash: each.name for each in wanted}
+    asked = {each.hash: each.names for each in wanted}
     for each in found:
         if each.hash in lost:
             continue
-        names = named(each.names, asked[each.hash])
+        names = named(each.names, *asked[each.hash])
         if names != each.names:
             sql.change(_NAME, upstream=upstream, tag=tag, hash=each.hash, names=_names(names))
         yield each

@@ -22,7 +22,8 @@ class Wanted(NamedTuple):
 
     tag: str
     hash: int
-    name: str
+    names: tuple[str, ...]
+    """By which it is asked for."""
 
 
 class Moved(NamedTuple):

@@ -1,0 +1,276 @@
+"""Steering: what workers ask of the director, and the moves that are under way.
+
+Where a user goes is decided in the store, in the transaction that keeps it; nothing of it is remembered here. What is
+here are the moves: a user who was moved waits until nothing flows to the old backend any more. A move is named by the
+moment until which it may last; the store has that name with each of its users, so that a successor of this process
+knows whom to drain and whom to keep waiting.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from ostiary.control.control import Workers
+from ostiary.core.director import Assignment, Board, DirectorRules, Host, tag_ok, user_hash
+from ostiary.core.oauth import Rules
+from ostiary.core.refusal import Refusal, Unavailable
+from ostiary.core.snapshot import SECOND
+from ostiary.link.messages import Change, Drain, Place, Question, Unsteer
+from ostiary.store.places import Directors, Read, User, Wanted
+
+MARGIN = 1.0
+"""Seconds that a worker may take beyond the time that exchanges in flight are given."""
+CHUNK = 2000
+"""Users in one order or one question to the store: a few milliseconds of work for who reads it."""
+EVERY = 1.0
+"""Seconds between two looks at whether the configuration has changed."""
+
+T = TypeVar("T")
+Told = Callable[[list[Place]], None]
+log = logging.getLogger("ostiary.control")
+
+
+class Moving:
+    """A move under way: who asked meanwhile, and an event for its end."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[list[Question], Told]] = []
+        self.over = asyncio.Event()
+
+
+class Steering:
+    """Answers the link for all directors. `clock` is Unix time in microseconds."""
+
+    def __init__(
+        self,
+        directors: Directors,
+        rules: Callable[[], Rules],
+        workers: Callable[[], Workers],
+        clock: Callable[[], int],
+    ) -> None:
+        self._directors = directors
+        self._rules = rules
+        self._workers = workers
+        self._clock = clock
+        self._boards: dict[str, Board] = {}
+        self._moving: dict[tuple[str, int], Moving] = {}
+        self._over: dict[str, set[int]] = {}
+        self._last = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settled: Mapping[str, DirectorRules] = {}
+
+    # Boards
+
+    def read(self, upstream: str) -> Read:
+        """The board of an upstream from what is kept of it; made anew only where something has changed."""
+        rules = self._rules().directors[upstream]
+
+        def board(kept: Sequence[Host]) -> Board:
+            known = self._boards.get(upstream)
+            if known is None or known.rules is not rules or known.kept != kept:
+                known = self._boards[upstream] = Board(rules, kept)
+            return known
+
+        return board
+
+    async def board(self, upstream: str) -> Board:
+        """As it is now."""
+        read = self.read(upstream)
+        return read(await self._directors.hosts(upstream))
+
+    # What workers ask
+
+    async def steer(self, questions: Sequence[Question], told: Told) -> None:
+        """Answer each question by `told`, at once or when a move has ended. Refuses Unavailable `store.unavailable`."""
+        for upstream in dict.fromkeys(each.upstream for each in questions):
+            asked = [each for each in questions if each.upstream == upstream]
+            rules = self._rules().directors.get(upstream)
+            if rules is None:
+                told([nowhere(each, 0) for each in asked])
+                continue
+            nameless = [each for each in asked if not each.kept]
+            if nameless:
+                told(await self._nameless(upstream, nameless))
+            for chunk in chunks(each for each in asked if each.kept):
+                await self._users(rules, chunk, told)
+
+    async def _nameless(self, upstream: str, questions: Iterable[Question]) -> list[Place]:
+        board = await self.board(upstream)
+        places = []
+        for each in questions:
+            number = user_hash(each.name, "%u")
+            host = board.hosts.get(board.ring(each.tag).host(number))
+            places.append(nowhere(each, number) if host is None else place(each, host, number, board.rules))
+        return places
+
+    async def _users(self, rules: DirectorRules, questions: Sequence[Question], told: Told) -> None:
+        upstream, now = rules.name, self._clock()
+        keys: dict[User, list[Question]] = {}
+        for each in questions:
+            keys.setdefault((each.tag, user_hash(each.name, rules.user_hash)), []).append(each)
+        wanted = [
+            Wanted(*key, tuple(each.name for each in asked)) for key, asked in keys.items() if tag_ok(key[0])
+        ]  # fmt: skip
+        board, found = await self._directors.assign(upstream, wanted, self.read(upstream), now)
+        places: list[Place] = []
+        for key, asked in keys.items():
+            assignment = found.get(key)
+            if assignment is not None and self._held(upstream, assignment, now):
+                self._wait(upstream, assignment.held, asked, told)
+            elif assignment is not None:
+                places += [place(each, board.hosts[assignment.host], key[1], rules) for each in asked]
+            else:
+                places += [nowhere(each, key[1]) for each in asked]
+        if places:
+            told(places)
+
+    async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+        """These assignments (upstream, tag, hash) are in use: they live their whole time from now."""
+        now, groups = self._clock(), dict[tuple[str, str], list[int]]()
+        for upstream, tag, number in used:
+            groups.setdefault((upstream, tag), []).append(number)
+        for (upstream, tag), hashes in groups.items():
+            rules = self._rules().directors.get(upstream)
+            if rules is not None and tag_ok(tag):
+                for chunk in chunks(hashes):
+                    await self._directors.touch(upstream, tag, chunk, now, now + rules.user_expire)
+
+    # Moves
+
+    def hold(self, upstream: str, grace: int) -> int:
+        """Begin a move that lasts at most `grace` microseconds; its name. It ends with `drain` or `release`."""
+        now = self._clock()
+        held = self._last = max(now + grace, self._last + 1)
+        self._moving[upstream, held] = Moving()
+        self._over[upstream] = {each for each in self._over.get(upstream, ()) if each > now}
+        return held
+
+    def over(self, upstream: str) -> frozenset[int]:
+        """Moves that have ended before their time."""
+        return frozenset(self._over.get(upstream, ()))
+
+    def drain(self, upstream: str, held: int, users: Sequence[User], grace: int) -> None:
+        """Let what flows for the users of a move end; then the move is over."""
+        self._begin(self._drain(upstream, held, users, grace))
+
+    def release(self, upstream: str, held: int) -> None:
+        """A move is over: who waits goes on."""
+        self._over.setdefault(upstream, set()).add(held)
+        moving = self._moving.pop((upstream, held))
+        moving.over.set()
+        for questions, told in moving.waiting:
+            self._begin(self._again(questions, told))
+
+    async def moved(self, upstream: str, held: int) -> None:
+        """Wait for the end of a move."""
+        moving = self._moving.get((upstream, held))
+        if moving is not None:
+            await moving.over.wait()
+
+    async def quiet(self, upstream: str) -> None:
+        """Wait for the end of all moves under way now."""
+        for name, held in list(self._moving):
+            if name == upstream:
+                await self.moved(name, held)
+
+    async def cut(self, drains: Iterable[Drain]) -> None:
+        """Have workers carry these out; a worker that does not answer in time has lost its lease by then."""
+        orders = [self._workers().order(each, each.grace / SECOND + MARGIN) for each in drains]
+        for outcome in await asyncio.gather(*orders, return_exceptions=True):
+            if isinstance(outcome, Unavailable):
+                log.warning("Exchanges may flow on for a while: %s", outcome.message)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _drain(self, upstream: str, held: int, users: Sequence[User], grace: int) -> None:
+        try:
+            await self.cut(Drain(upstream, chunk, grace=grace) for chunk in chunks(users))
+        finally:
+            self.release(upstream, held)
+
+    def _held(self, upstream: str, assignment: Assignment, now: int) -> bool:
+        return assignment.held > now and assignment.held not in self._over.get(upstream, ())
+
+    def _wait(self, upstream: str, held: int, questions: list[Question], told: Told) -> None:
+        if (upstream, held) not in self._moving:
+            self._moving[upstream, held] = Moving()
+            self._begin(self._resume(upstream, held))
+        self._moving[upstream, held].waiting.append((questions, told))
+
+    async def _resume(self, upstream: str, held: int) -> None:
+        """Go on with a move of a predecessor."""
+        try:
+            users = (await self._directors.held(upstream, held - 1)).get(held, [])
+        except Unavailable:
+            users = []  # who waits asks again, and finds the store away too
+        await self._drain(upstream, held, users, self._rules().kick_grace)
+
+    async def _again(self, questions: list[Question], told: Told) -> None:
+        try:
+            await self.steer(questions, told)
+        except Refusal as refusal:
+            log.warning("users are not steered: %s", refusal.message)
+
+    # The configuration
+
+    async def run(self, pause: Callable[[float], Awaitable[None]]) -> None:
+        """Keep users in line with the configuration, for ever; ends by being cancelled."""
+        while True:
+            if self._rules().directors != self._settled:
+                try:
+                    await self.settle()
+                except Unavailable as refusal:
+                    log.warning("Users of hosts that are gone stay for now: %s", refusal.message)
+            await pause(EVERY)
+
+    async def settle(self) -> None:
+        """Forget users of hosts that the configuration no longer has; go on with moves of a predecessor."""
+        directors = self._rules().directors
+        for upstream in directors:
+            await self._settle(upstream)
+        self._settled = directors
+
+    async def _settle(self, upstream: str) -> None:
+        now, board = self._clock(), await self.board(upstream)
+        gone = await self._directors.others(upstream, list(board.hosts))
+        if gone:
+            seq = (await self._directors.forget(upstream, gone, now)).seq
+            await self._workers().apply(Change(seq, steering=[Unsteer(upstream, hosts=gone)]))
+            await self.cut([Drain(upstream, hosts=gone, grace=self._rules().kick_grace, close=True)])
+        for held in await self._directors.held(upstream, now):
+            if (upstream, held) not in self._moving and held not in self._over.get(upstream, ()):
+                self._moving[upstream, held] = Moving()
+                self._begin(self._resume(upstream, held))
+
+    # Tasks
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End what is under way; a successor goes on with it."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+
+def nowhere(question: Question, number: int) -> Place:
+    """No host is up for it."""
+    return Place(question, "", "", number, 0)
+
+
+def place(question: Question, host: Host, number: int, rules: DirectorRules) -> Place:
+    """It goes to `host`."""
+    return Place(question, host.host, host.backend, number, rules.user_expire // SECOND)
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """In pieces of at most CHUNK."""
+    rest = iter(items)
+    while piece := list(islice(rest, CHUNK)):
+        yield piece
