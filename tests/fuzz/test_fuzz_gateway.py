@@ -171,7 +171,7 @@ class Range:
             await asyncio.sleep(0.005)
         assert (self.worker.clients, self.worker.streams) == (set(), set())
         assert [(each.active, len(each._waiting)) for each in backends] == [(0, 0)] * len(backends)
-        assert (self.worker._asking, self.worker._addresses) == ({}, {})
+        assert (self.worker.asking.waiting, self.worker._addresses) == ({}, {})
         assert sum(each.connections for each in backends) <= 40
 
 

@@ -171,12 +171,28 @@ async def test_many_requests_with_one_new_token_ask_control_once() -> None:
         async with connected(on.port) as other:
             await on.wire.say(get("/a", "user"))
             await other.say(get("/a", "user"))
-            await until(lambda: len(on.worker._asking) == 1 and len(next(iter(on.worker._asking.values()))) == 2)
+            await until(
+                lambda: len(on.worker.asking.waiting) == 1 and len(next(iter(on.worker.asking.waiting.values()))) == 2
+            )
             assert len(on.control.asked) == 1
             on.control.silent = False
             on.control.ask(on.control.asked[:1])
             assert (await on.wire.answer()).status == 200
             assert (await other.answer()).status == 200
+
+
+async def test_who_gives_up_has_control_asked_anew_for_those_who_wait_on() -> None:
+    """An answer that was lost (the store was away) must not keep a token that is in steady use out for ever."""
+    async with stage(route(USER)) as on:
+        on.control.silent = True
+        async with connected(on.port) as other:
+            await other.say(get("/a", "user"))
+            await until(lambda: len(on.control.asked) == 1)
+            await on.wire.say(get("/a", "user"))
+            await until(lambda: [len(each) for each in on.worker.asking.waiting.values()] == [2])
+            on.control.silent = False
+        assert (await on.wire.answer()).status == 200
+        assert len(on.control.asked) == 2
 
 
 async def test_a_change_takes_effect_on_the_next_request_of_an_open_connection() -> None:
@@ -198,7 +214,7 @@ async def test_without_a_lease_nothing_that_was_said_counts_and_the_next_lease_a
         on.worker.lease(monotonic_ns() - 1)
         async with connected(on.port) as late:
             await late.say(get("/a", "user"))
-            await until(lambda: len(on.worker._asking[asked]) == 2)
+            await until(lambda: len(on.worker.asking.waiting[asked]) == 2)
             on.worker.answers({asked: TOKENS["user"]})
             del on.control.tokens["user"]
             on.worker.change(Change(1, users=["ann"]))
@@ -214,7 +230,7 @@ async def test_without_a_lease_control_is_asked_when_it_lends_one_again() -> Non
         await on.ask(get("/a", "user"), 200)
         on.worker.lease(monotonic_ns() - 1)
         await on.wire.say(get("/a", "user"))
-        await until(lambda: len(on.worker._asking) == 1)
+        await until(lambda: len(on.worker.asking.waiting) == 1)
         on.worker.lease(FOREVER)
         assert (await on.wire.answer()).status == 200
         assert len(on.control.asked) == 2
@@ -255,7 +271,7 @@ async def test_a_question_that_was_lost_with_the_link_is_asked_again() -> None:
     async with stage(route(USER)) as on:
         on.worker.connected(False)
         await on.wire.say(get("/a", "user"))
-        await until(lambda: len(on.worker._asking) == 1)
+        await until(lambda: len(on.worker.asking.waiting) == 1)
         assert on.control.asked == []
         on.worker.connected(True)
         assert (await on.wire.answer()).status == 200
@@ -268,7 +284,7 @@ async def test_a_client_that_leaves_while_control_is_asked_leaves_nothing_behind
             await other.say(get("/a", "user"))
             await until(lambda: len(on.control.asked) == 1)
             other.reset()
-            await until(lambda: not on.worker._asking)
+            await until(lambda: not on.worker.asking.waiting)
         assert len(on.worker.clients) == 1
 
 

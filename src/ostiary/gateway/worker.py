@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic_ns, time_ns
@@ -23,6 +23,7 @@ from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Gateway, Snapshot
 from ostiary.gateway.accounting import AccessLog, Accounts
 from ostiary.gateway.admissions import Admissions
+from ostiary.gateway.asking import Asking, Q
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
@@ -80,13 +81,13 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._members: dict[str, list[str]] = {}
         """Upstream -> backends that it has besides its own."""
-        self._placing: dict[Question, list[Exchange]] = {}
-        self._unplaced: list[Question] = []
         self._working: set[asyncio.Task[None]] = set()
-        self._asking: dict[bytes, list[Exchange]] = {}
+        self.asking: Asking[bytes] = Asking(lambda digests: self._when_leased(control.ask, digests))
+        """About tokens."""
+        self._placing: Asking[Question] = Asking(lambda users: self._when_leased(control.steer, users))
+        """About users of directors."""
         self._doubted: set[bytes] = set()
         """Tokens of open streams that may have ended while control was not heard."""
-        self._questions: list[bytes] = []
         self._wants: list[Want] = []
         self._addresses: Counter[str] = Counter()
         self._ids = 0
@@ -129,57 +130,31 @@ class Worker:
         """
         if not self._connected and monotonic_ns() >= self.lease_until:
             return False
-        waiting = self._asking.get(digest)
-        if waiting is not None:
-            waiting.append(exchange)
-            return True
-        self._asking[digest] = [exchange]
-        if not self._questions:
-            asyncio.get_running_loop().call_soon(self._send_questions)
-        self._questions.append(digest)
-        self.accounts.counters["admission.misses"] += 1
+        self.accounts.counters["admission.misses"] += self.asking.ask(digest, exchange)
         return True
 
     def unask(self, digest: bytes, exchange: Exchange) -> None:
         """`exchange` no longer waits for the answer."""
-        waiting = self._asking.get(digest, [])
-        if exchange in waiting:
-            waiting.remove(exchange)
-        if not waiting:
-            self._asking.pop(digest, None)
+        self.asking.give_up(digest, exchange)
 
     def steer(self, question: Question, exchange: Exchange) -> bool:
         """Ask control where a user goes; `exchange.placed` is called. False when control is away."""
         if not self._connected and monotonic_ns() >= self.lease_until:
             return False
-        waiting = self._placing.get(question)
-        if waiting is not None:
-            waiting.append(exchange)
-            return True
-        self._placing[question] = [exchange]
-        if not self._unplaced:
-            asyncio.get_running_loop().call_soon(self._send_unplaced)
-        self._unplaced.append(question)
+        self._placing.ask(question, exchange)
         return True
 
     def unask_place(self, question: Question, exchange: Exchange) -> None:
         """`exchange` no longer waits for the answer."""
-        waiting = self._placing.get(question, [])
-        if exchange in waiting:
-            waiting.remove(exchange)
-        if not waiting:
-            self._placing.pop(question, None)
+        self._placing.give_up(question, exchange)
 
-    def _send_unplaced(self) -> None:
-        questions, self._unplaced = self._unplaced, []
+    def _when_leased(self, send: Callable[[list[Q]], None], questions: list[Q]) -> None:
+        """Without a lease an answer would count for nothing; the next lease asks again."""
         if self._connected and monotonic_ns() < self.lease_until:
-            self._control.steer(questions)
+            send(questions)
 
-    def _send_questions(self) -> None:
-        questions, self._questions = self._questions, []
+    def _send_wants(self) -> None:
         wants, self._wants = self._wants, []
-        if questions and self._connected and monotonic_ns() < self.lease_until:
-            self._control.ask(questions)
         if wants and self._connected:
             self._control.draw(wants)
 
@@ -193,8 +168,8 @@ class Worker:
         if monotonic_ns() >= self.lease_until:
             return False
         self.cells.asked(cell)
-        if not self._questions and not self._wants:
-            asyncio.get_running_loop().call_soon(self._send_questions)
+        if not self._wants:
+            asyncio.get_running_loop().call_soon(self._send_wants)
         self._wants.append(want)
         return True
 
@@ -254,12 +229,8 @@ class Worker:
 
     def _ask_again(self) -> None:
         """Ask what was asked in vain, and whether the tokens of open streams still pass."""
-        self._asking = {digest: waiting for digest, waiting in self._asking.items() if waiting}
-        if questions := list({**self._asking, **dict.fromkeys(self._doubted)}):
-            self._control.ask(questions)
-        self._placing = {question: waiting for question, waiting in self._placing.items() if waiting}
-        if self._placing:
-            self._control.steer(list(self._placing))
+        self.asking.again(self._doubted)
+        self._placing.again()
 
     def _directors(self) -> list[Director]:
         return [each.director for each in self.upstreams.values() if each.director is not None]
@@ -275,7 +246,7 @@ class Worker:
             if upstream is not None and upstream.director is not None and place.backend:
                 backend = upstream.backend(place.backend)
                 assigned = upstream.director.take_in(place, backend, now)
-            for exchange in self._placing.pop(place.question, ()):
+            for exchange in self._placing.answered(place.question):
                 exchange.placed(assigned, backend, now)
 
     def do(self, seq: int, order: Order) -> None:
@@ -318,7 +289,7 @@ class Worker:
             return
         for digest, admission in admissions.items():
             admitted = self.admissions.take_in(digest, admission, now, wall)
-            for exchange in self._asking.pop(digest, ()):
+            for exchange in self.asking.answered(digest):
                 if admitted is None:
                     self.guesses.note(digest, exchange.fields.address)
                 exchange.answered(admitted, now)
