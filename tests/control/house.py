@@ -39,6 +39,7 @@ class Workers:
         self.orders: list[Order] = []
         self.says: dict[type[Order], dict[int, object]] = {}
         """Pid -> what that worker says to an order of the type."""
+        self.statuses: list[WorkerStatus] = []
 
     async def apply(self, change: Change) -> Receipt:
         self.told.append(change)
@@ -56,7 +57,7 @@ class Workers:
         return []
 
     def status(self) -> list[WorkerStatus]:
-        return []
+        return self.statuses
 
 
 class Entropy:

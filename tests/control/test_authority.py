@@ -68,17 +68,17 @@ class Kept(Unasked):
 
 
 async def test_only_tokens_that_never_were_count_as_guesses() -> None:
-    counted: list[str] = []
+    counted: list[tuple[str, bytes]] = []
 
-    def guess(address: str) -> int:
-        counted.append(address)
+    def guess(address: str, token: bytes) -> int:
+        counted.append((address, token))
         return 7 if len(counted) > 2 else 0
 
     ticks = Ticks()
     one = Authority(Kept(), Rules, ticks, ticks, guess)
     assert await one.guessed({b"old1": "a", b"x": "b", b"y": "b", b"old2": "b"}) == {}
     assert await one.guessed({b"z": "b", b"old3": "c"}) == {"b": 7}
-    assert counted == ["b", "b", "b"]
+    assert counted == [("b", b"x"), ("b", b"y"), ("b", b"z")]
 
 
 def authority(ticks: Ticks) -> Authority:

@@ -3,6 +3,7 @@
 import pytest
 from tests.control.house import ADMIN, House
 
+from ostiary.control.call import Call
 from ostiary.control.sessions import Kicked, KickSessions, ListSessions, Session
 from ostiary.core.oauth import Rules
 from ostiary.core.refusal import Invalid, NotFound
@@ -99,6 +100,14 @@ async def test_a_kick_of_nobody_is_not_found_and_tells_workers_nothing(full: Hou
         await full.run("sessions.kick", KickSessions("carol"))
     assert refused.value.code == "session.none"
     assert full.workers.orders == [Who()]
+
+
+async def test_a_dry_kick_says_whom_it_would_end(full: House) -> None:
+    call = Call(ADMIN, "test", dry=True)
+    assert await full.run("sessions.kick", KickSessions("a*"), call=call) == ["would end ann"]
+    with pytest.raises(NotFound):
+        await full.run("sessions.kick", KickSessions("carol"), call=call)
+    assert {type(each) for each in full.workers.orders} == {Who}
 
 
 async def test_a_kick_of_who_has_just_gone_is_not_found(full: House) -> None:

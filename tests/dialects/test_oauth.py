@@ -118,6 +118,18 @@ async def test_other_methods_are_not_allowed(house: House, row: Any) -> None:
     assert (await house.ask(row.methods[0], row.path, owner=False, public=True)).status != 404
 
 
+@pytest.mark.parametrize("public", [False, True])
+async def test_the_endpoints_of_clients_are_unavailable_while_an_operator_has_them_stopped(
+    house: House, public: bool
+) -> None:
+    house.control.services.stopped = frozenset({"oauth"})
+    for method, path in [(row.methods[0], row.path) for row in ROWS] + [("POST", "/oauth20/tokens")]:
+        answer = await house.ask(method, path, owner=False, public=public)
+        assert (answer.status, answer.body) == (503, b'{"error":"temporarily_unavailable"}')
+    assert (await house.ask("GET", "/oauth20/nothing", public=public)).status == 404
+    assert (await house.ask("GET", "/oauth20/scopes")).status == 200
+
+
 async def test_a_code_is_worth_one_token_and_its_reuse_ends_it(house: House) -> None:
     made = await client(house)
     text = await code(house, made)

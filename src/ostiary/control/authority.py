@@ -35,7 +35,7 @@ class Authority:
         rules: Callable[[], Rules],
         clock: Callable[[], int],
         ticks: Callable[[], int],
-        guess: Callable[[str], int] = lambda address: 0,
+        guess: Callable[[str, bytes], int] = lambda address, token: 0,
     ) -> None:
         self._tokens = tokens
         self._rules = rules
@@ -53,8 +53,8 @@ class Authority:
     async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
         """Count those of the tokens that never were; the addresses barred now, with the microseconds left."""
         known = await self._tokens.known(list(guesses))
-        addresses = [address for digest, address in guesses.items() if digest not in known]
-        left = {address: self._guess(address) for address in addresses}
+        unknown = [(address, digest) for digest, address in guesses.items() if digest not in known]
+        left = {address: self._guess(address, digest) for address, digest in unknown}
         return {address: wait for address, wait in left.items() if wait}
 
     def draw(self, wants: Sequence[Want]) -> list[Grant]:

@@ -55,7 +55,12 @@ async def health(control: Control, call: Call, params: NoParameters) -> Health:
     )
 
 
-@operation("node.stop", permission="node:stop")
+async def foresee(control: Control, call: Call, params: NoParameters) -> list[str]:
+    """What a stop would do."""
+    return ["would drain and end the node"]
+
+
+@operation("node.stop", permission="node:stop", preview=foresee)
 async def stop(control: Control, call: Call, params: NoParameters) -> Nothing:
     """Drain and end the node, once the whole answer has been sent."""
     call.trail.afterwards = control.stop

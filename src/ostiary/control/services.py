@@ -95,7 +95,12 @@ async def status(control: Control, call: Call, params: WhichServices) -> list[Se
     return [_shown(control, name) for name in ALL if name in wanted]
 
 
-@operation("services.stop", also=("gateway:manage",))
+async def foresee_stop(control: Control, call: Call, params: StopServices) -> list[str]:
+    """Which services would be stopped that are not yet."""
+    return [f"would stop {name}" for name in sorted(_meant(control, params.services) - control.services.stopped)]
+
+
+@operation("services.stop", also=("gateway:manage",), preview=foresee_stop)
 async def stop(control: Control, call: Call, params: StopServices) -> Stopped:
     """Stop services in all workers, all of those named or none; what is under way has `drain_timeout` to end."""
     call.trail.about = ", ".join(params.services)
@@ -104,11 +109,16 @@ async def stop(control: Control, call: Call, params: StopServices) -> Stopped:
     return Stopped(sorted(control.services.stopped))
 
 
-@operation("services.start", also=("gateway:manage",))
+async def foresee_start(control: Control, call: Call, params: WhichServices) -> list[str]:
+    """Which services would be started again."""
+    return [f"would start {name}" for name in sorted(_to_start(control, params.services) & control.services.stopped)]
+
+
+@operation("services.start", also=("gateway:manage",), preview=foresee_start)
 async def start(control: Control, call: Call, params: WhichServices) -> Stopped:
     """Start services again that were stopped; without names, all."""
     call.trail.about = ", ".join(params.services)
-    found = _known(control, params.services) if params.services else frozenset(ALL)
+    found = _to_start(control, params.services)
     call.trail.receipt = await control.services.set(control.services.stopped - found)
     return Stopped(sorted(control.services.stopped))
 
@@ -118,6 +128,10 @@ def _meant(control: Control, services: Iterable[str]) -> frozenset[str]:
     if ADMIN in services:
         raise Invalid("service.admin", "The administration is not stopped like a service: node.stop ends the node")
     return _known(control, services)
+
+
+def _to_start(control: Control, services: Iterable[str]) -> frozenset[str]:
+    return _known(control, services) if services else frozenset(ALL)
 
 
 def _known(control: Control, services: Iterable[str]) -> frozenset[str]:

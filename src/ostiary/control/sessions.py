@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import operation
-from ostiary.core.mask import MOST_ADDRESS, MOST_MASK, Network, address_order, parse_address, read_network, user_mask
+from ostiary.core.mask import MOST_ADDRESS, MOST_MASK, Network, address_order, asked_network, parse_address, user_mask
 from ostiary.core.refusal import Invalid, NotFound
 from ostiary.core.snapshot import SECOND
 from ostiary.link.messages import Kick, SessionRow, Who
@@ -68,14 +68,19 @@ class Kicked(Struct, frozen=True):
 @operation("sessions.list", reads=True)
 async def list_(control: Control, call: Call, params: ListSessions) -> list[Session]:
     """List the sessions of users: by name, service, worker and address."""
-    network = network_of(params.network)
+    network = asked_network(params.network)
     sessions = await everybody(control)
     users = chosen(sessions, params.user, network)
     found = sorted((each for each in sessions if each.user in users), key=_order)
     return found[params.offset : params.offset + params.limit]
 
 
-@operation("sessions.kick", permission="sessions:kick", target="user")
+async def foresee(control: Control, call: Call, params: KickSessions) -> list[str]:
+    """Whose sessions would be ended, but for others who share their connections."""
+    return [f"would end {user}" for user in await _meant(control, params)]
+
+
+@operation("sessions.kick", permission="sessions:kick", target="user", preview=foresee)
 async def kick(control: Control, call: Call, params: KickSessions) -> Kicked:
     """End sessions; returns when they have ended everywhere. It does not keep anybody from coming again."""
     call.trail.about = params.network
@@ -90,7 +95,7 @@ async def kick(control: Control, call: Call, params: KickSessions) -> Kicked:
 
 async def _meant(control: Control, params: KickSessions) -> list[str]:
     """Who is to be ended. Refuses Invalid `mask.missing`, NotFound `session.none`."""
-    network = network_of(params.network)
+    network = asked_network(params.network)
     if not params.user and (network is None or not network.prefixlen):
         raise Invalid("mask.missing", "Say whose sessions: a mask of users, or a network smaller than everything")
     users = sorted(chosen(await everybody(control), params.user, network))
@@ -117,14 +122,6 @@ def chosen(sessions: Iterable[Session], user: str, network: Network | None) -> s
         for each in sessions
         if (named is None or named.fullmatch(each.user)) and (network is None or _within(each.address, network))
     }
-
-
-def network_of(text: str, *, short: bool = False) -> Network | None:
-    """A network that is asked for, None for an empty text. Refuses Invalid `network.invalid`."""
-    network = read_network(text, short=short)
-    if text and network is None:
-        raise Invalid("network.invalid", "The network must be an address, or an address and bits: 10.0.0.0/8")
-    return network
 
 
 def _within(address: str, network: Network) -> bool:

@@ -126,7 +126,12 @@ async def dump(control: Control, call: Call, params: DumpStats) -> list[StatRow]
     return await asyncio.to_thread(_rows, params.type, wanted, results, control.counting_since)
 
 
-@operation("stats.reset")
+async def foresee(control: Control, call: Call, params: NoParameters) -> list[str]:
+    """What a reset would do."""
+    return ["would begin counting anew"]
+
+
+@operation("stats.reset", preview=foresee)
 async def reset(control: Control, call: Call, params: NoParameters) -> Emptied:
     """Begin counting anew, in all workers. The metrics for monitoring go on."""
     now = control.clock()

@@ -4,6 +4,8 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from ostiary.core.refusal import Invalid
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -45,6 +47,14 @@ def read_network(text: str, *, short: bool = False) -> Network | None:
     if isinstance(address, IPv4Address):
         return IPv4Network((address, length), strict=False)
     return IPv6Network((address, length), strict=False)
+
+
+def asked_network(text: str, *, short: bool = False) -> Network | None:
+    """A network that is asked for, None for an empty text. Refuses Invalid `network.invalid`."""
+    network = read_network(text, short=short)
+    if text and network is None:
+        raise Invalid("network.invalid", "The network must be an address, or an address and bits: 10.0.0.0/8")
+    return network
 
 
 def _unzoned(text: str) -> Address | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from ostiary.control.call import Call
 from ostiary.control.registry import allow
+from ostiary.control.services import OAUTH
 from ostiary.core.oauth import scope_name_ok
 from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Refusal
@@ -18,7 +19,7 @@ from ostiary.dialects import credentials
 from ostiary.dialects.apifest import applications, codes, gateway, scopes, tokens
 from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.tokens import twice
-from ostiary.dialects.apifest.words import MEDIA_TYPE, NOT_FOUND, TOO_LARGE, Said, answer, error, refused
+from ostiary.dialects.apifest.words import MEDIA_TYPE, NOT_FOUND, STOPPED, TOO_LARGE, Said, answer, error, refused
 from ostiary.dialects.desk import Desk, call_of
 from ostiary.dialects.message import Answer, Request, parse_pairs, repeated, segment
 
@@ -53,6 +54,8 @@ class Apifest:
         if found is None:
             return answer(*NOT_FOUND)
         row, item = found
+        if row.clients and OAUTH in self.desk.control.services.stopped:
+            return answer(*STOPPED)
         settings = self.desk.settings().dialects.apifest
         try:
             call = await self._admitted(row, item, request)

@@ -12,6 +12,7 @@ Words = dict[str, tuple[int, str]]
 """Code of a refusal -> status and body."""
 
 NOT_FOUND = (404, '{"error":"Not found"}')
+STOPPED = 503, '{"error":"temporarily_unavailable"}'
 INVALID_JSON = (400, '{"error":"invalid JSON"}')
 MEDIA_TYPE = (400, '{"error":"unsupported media type"}')
 TOO_LARGE = (413, '{"error":"request body too large"}')

@@ -15,6 +15,7 @@ from ostiary.control.call import Call
 from ostiary.control.clients import authenticated
 from ostiary.control.registry import allow
 from ostiary.control.scopes import ListScopes
+from ostiary.control.services import OAUTH
 from ostiary.control.tokens import CheckToken, IssuedToken, IssueToken, Revoked, RevokeToken, TokenState
 from ostiary.core.digest import digest, handle
 from ostiary.core.oauth import BUILT_IN_GRANTS
@@ -34,6 +35,7 @@ RESOURCE = "/.well-known/oauth-protected-resource"
 PUBLIC_FOR_A_WHILE = (("Content-Type", JSON), ("Cache-Control", "public, max-age=300"))
 INACTIVE = b'{"active":false}'
 NOT_FOUND = Answer(404, b'{"error":"Not found"}', NO_STORE)
+STOPPED = Answer(503, b'{"error":"temporarily_unavailable"}', NO_STORE)
 
 
 class Asked(Struct):
@@ -238,6 +240,8 @@ class Oauth:
         row = PATHS.get(request.path)
         if row is None:
             return NOT_FOUND
+        if OAUTH in self.desk.control.services.stopped:
+            return STOPPED
         if request.method not in row.methods:
             return error(405, "invalid_request", "The method is not allowed", (("Allow", ", ".join(row.methods)),))
         try:
