@@ -32,7 +32,7 @@ async def authenticated(control: Control, call: Call, client_id: str, secret: st
     async def act(verified: str) -> Application:
         return authenticate(client, replace(proof, verified=verified)).application
 
-    return await _guarded(control, call, secret, act)
+    return await _guarded(control, call, client_id, secret, act)
 
 
 async def proven(
@@ -47,23 +47,32 @@ async def proven(
         proof = replace(request.proof, verified=verified) if request.proof and verified else request.proof
         return await act(replace(request, proof=proof) if verified else request)
 
-    return await _guarded(control, call, secret, again)
+    return await _guarded(control, call, request.client_id, secret, again)
 
 
-async def _guarded(control: Control, call: Call, secret: str, act: Callable[[str], Awaitable[T]]) -> T:
+async def _guarded(
+    control: Control, call: Call, client_id: str, secret: str, act: Callable[[str], Awaitable[T]]
+) -> T:  # fmt: skip
     """Do `act`, with the argon2id text that the secret was verified against; a failure counts against the address."""
     control.penalties.check(call.address)
     try:
-        return await act("")
-    except Unproven as unproven:
-        if await control.passwords.verify(unproven.kept, secret):
-            return await act(unproven.kept)
-        control.penalties.begin("", call.address, known=False)
-        raise _stranger() from None
+        done = await _verified(control, secret, act)
     except Unauthenticated as refusal:
         if refusal.code == "client.invalid":
-            control.penalties.begin("", call.address, known=False)
+            control.penalties.failed(call.address, client_id, secret)
         raise
+    if secret:
+        control.penalties.succeeded(call.address)
+    return done
+
+
+async def _verified(control: Control, secret: str, act: Callable[[str], Awaitable[T]]) -> T:
+    try:
+        return await act("")
+    except Unproven as unproven:
+        if not await control.passwords.verify(unproven.kept, secret):
+            raise _stranger() from None
+        return await act(unproven.kept)
 
 
 def _stranger() -> Unauthenticated:

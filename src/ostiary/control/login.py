@@ -66,8 +66,9 @@ class Login:
         kept = (found.password if found else "") or STAND_IN
         known = await self._known(found, address)
         same = self._passwords.remembered(kept, password) or self._passwords.verifying(kept, password)
-        attempt = self._penalties.begin(_account(name), address, known=known, counted=not same)
+        attempt = self._penalties.begin(_account(name), address, password, known=known, counted=not same)
         if len(password) > MOST_PASSWORD or not await self._passwords.verify(kept, password, known=known):
+            attempt.fail()
             raise _refused()
         attempt.succeed()
         if found is None:
@@ -87,11 +88,13 @@ class Login:
         found = await self._users.named(name) if user_name_ok(name) else None
         found = found if found is not None and found.user.name == name else None
         known = await self._known(found, address)
-        attempt = self._penalties.begin(_account(name), address, known=known)
+        attempt = self._penalties.begin(_account(name), address, code, known=known)
         if found is None:
+            attempt.fail()
             raise NotFound("user.unknown", "There is no such user")
         step, once = self._step(found, code), self._rules().totp_single_use
         if step is None or (once and step <= found.totp_step):
+            attempt.fail()
             raise Unauthenticated("login.code", "The code is not valid")
         attempt.succeed()
         if not found.user.active:

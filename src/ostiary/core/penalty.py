@@ -1,10 +1,14 @@
-"""What failed log-ins cost: a growing wait for an account, and a bar for an address that fails all over."""
+"""What failed log-ins cost: a growing wait for an account, and a bar for an address that fails all over.
+
+Beside them an address has a level from 0 to 4, which comes and goes within seconds (doveadm.md 6.3).
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.core.snapshot import SECOND
 
@@ -18,6 +22,47 @@ ADDRESS_FAILURES = 100
 """Failures of one address, whatever the name, that bar it."""
 ADDRESS_WINDOW = 600 * SECOND
 """In which those of an address are counted."""
+HIGHEST = 4
+"""The level of an address beyond which it does not rise."""
+LEVEL_DECAY = 15 * SECOND
+"""After so long without a rise a level counts as 0."""
+LEVEL_GONE = 29 * SECOND
+"""After so long without any attempt it is forgotten."""
+MOST_SHOWN = 10
+"""Secrets of an address that raise its level once only."""
+
+
+class Level(Struct, frozen=True):
+    """The level of an address. `raised`: the last rise; `updated`: the last attempt that counted."""
+
+    height: int = 0
+    raised: int = 0
+    updated: int = 0
+    shown: tuple[bytes, ...] = ()
+    """Keyed digests of names and wrong secrets, the last of them."""
+
+
+def height(level: Level, now: int) -> int:
+    """The level as it counts now."""
+    return 0 if now - level.raised >= LEVEL_DECAY else level.height
+
+
+def gone(level: Level, now: int) -> bool:
+    """Whether nothing of it is remembered any more."""
+    return now - level.updated >= LEVEL_GONE
+
+
+def rise(level: Level, shown: bytes, now: int) -> Level:
+    """One more failure, with a name and secret of the digest `shown`; what was shown lately raises nothing."""
+    level = Level() if gone(level, now) else level
+    if shown in level.shown:
+        return replace(level, updated=now)
+    return Level(min(height(level, now) + 1, HIGHEST), now, now, (*level.shown, shown)[-MOST_SHOWN:])
+
+
+def hold_up(level: Level, waits: Sequence[int], now: int) -> int:
+    """Microseconds until an address of this level is looked at again, by the waits of each level; without any, 0."""
+    return max(0, level.raised + waits[height(level, now)] - now) if waits else 0
 
 
 class Penalty(Struct, frozen=True):

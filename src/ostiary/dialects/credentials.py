@@ -140,5 +140,5 @@ async def by_token(desk: Desk, request: Request, token: str, *, refresh: bool = 
         return await presented(desk.control, token, refresh=refresh)
     except Unauthenticated as refusal:
         if refusal.code == "credential.unknown":
-            desk.control.penalties.begin("", request.address, known=False)
+            desk.control.penalties.failed(request.address, "", token)
         raise

@@ -45,7 +45,7 @@ class Wiring:
         self._entropy = entropy
         self._clock = clock
         self._stop = stop
-        self.penalties = Penalties(self.people, clock)
+        self.penalties = Penalties(self.people, clock, key)
         self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
         self.passwords = Passwords(entropy, cost)
         self.control: Control
