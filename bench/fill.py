@@ -27,19 +27,24 @@ def token(number: int) -> str:
     return sha256(f"token {number}".encode()).hexdigest()
 
 
-def requests(client: str, count: int) -> Iterator[Asked]:
+def requests(client: str, count: int, users: bool) -> Iterator[Asked]:
     """What is asked for each of them, and its audit record."""
+    grant = "password" if users else GRANT
     now = time.time_ns() // 1000
     record = Record(
         now, "application", client, "secret", "127.0.0.1", "oauth", "tokens.issue", client, "done", "0" * 24
     )
     for number in range(count):
-        yield TokenRequest(client, digest(token(number)), now, (GRANT,), grant=GRANT), record
+        user = f"user{number}" if users else ""
+        asked = TokenRequest(
+            client, digest(token(number)), now, (grant,), grant=grant, known=frozenset({grant}), user=user
+        )
+        yield asked, record
 
 
-def fill(file: Path, client: str, count: int) -> None:
-    """Issue `count` tokens to the client. No node may use the file meanwhile."""
-    asyncio.run(_fill(file, requests(client, count), count))
+def fill(file: Path, client: str, count: int, *, users: bool = False) -> None:
+    """Issue `count` tokens to the client (`users`: each of a user of its own). No node may use the file meanwhile."""
+    asyncio.run(_fill(file, requests(client, count, users), count))
 
 
 async def _fill(file: Path, every: Iterator[Asked], count: int) -> None:

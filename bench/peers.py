@@ -128,6 +128,8 @@ NGINX = Peer("nginx", "nginx-plain.conf", nginx_words, nginx_filling)
 NGINX_BULK = Peer("nginx", "nginx-bulk.conf", nginx_words, nginx_filling)
 NGINX_LUA = Peer("nginx+Lua", "nginx-lua.conf", nginx_words, nginx_lua_filling)
 HAPROXY = Peer("HAProxy", "haproxy.cfg", haproxy_words)
+NGINX_HASH = Peer("nginx", "nginx-hash.conf", nginx_words, nginx_filling)
+HAPROXY_HASH = Peer("HAProxy", "haproxy-hash.cfg", haproxy_words)
 ENVOY = Peer("Envoy", "envoy.yaml", envoy_words)
 
 

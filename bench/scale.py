@@ -35,6 +35,10 @@ class Scale(NamedTuple):
     """Tokens that a worker sees for the first time, a round."""
     tokens: int
     """Of the store with many."""
+    assignments: int
+    """Of a director with many users; a tenth of them at one host."""
+    sessions: int
+    """Open connections, each of a user of its own."""
     parts: tuple[str, ...]
 
 
@@ -54,6 +58,8 @@ FULL = Scale(
     revokes=200,
     admissions=30_000,
     tokens=1_000_000,
+    assignments=1_000_000,
+    sessions=10_000,
     parts=(
         "policy",
         "plain",
@@ -66,6 +72,7 @@ FULL = Scale(
         "admission",
         "million",
         "attack",
+        "director",
     ),
 )
 QUICK = Scale(
@@ -84,5 +91,7 @@ QUICK = Scale(
     revokes=20,
     admissions=3_000,
     tokens=20_000,
+    assignments=20_000,
+    sessions=500,
     parts=("policy", "plain", "latency", "routes", "bodies", "oauth", "revocation"),
 )
