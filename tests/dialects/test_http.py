@@ -24,6 +24,10 @@ class Echo:
         self.after = asyncio.Event()
         """Set by what is to be done after an answer."""
         self.seen: list[Request] = []
+        self.pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        """What `/follow` gives; an empty one is its end, b"fail" a defect."""
+        self.left = asyncio.Event()
+        """Set when nobody follows any more."""
 
     def room(self, request: Request) -> int:
         return ROOM
@@ -44,7 +48,18 @@ class Echo:
             return Answer(204)
         if request.path == "/big":
             return Answer(200, b"x" * 4_000_000, after=self.after.set if request.query == "after" else None)
+        if request.path == "/follow":
+            return Answer(200, b"first", stream=self.follow())
         return Answer(200, f"{request.method} {request.path} {request.query} {request.body!r}".encode())
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        try:
+            while piece := await self.pieces.get():
+                if piece == b"fail":
+                    raise KeyError("a defect")
+                yield piece
+        finally:
+            self.left.set()
 
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
         return json_answer(status, {"error": reason, "path": request.path})
@@ -332,6 +347,86 @@ async def test_what_is_to_be_done_after_an_answer_is_done_when_nobody_reads_it()
     assert served.listener.connections == set()
     writer.transport.abort()
     await served.listener.drain(1)
+
+
+FOLLOW = b"GET /follow HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+async def following(
+    served: Served, request: bytes = FOLLOW
+) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+    """The head of what is followed, and the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.write(request)
+    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10), reader, writer
+
+
+async def test_pieces_are_written_as_they_come_and_end_the_connection(served: Served) -> None:
+    head, reader, writer = await following(served)
+    _, headers, _ = split(head)
+    assert (headers["transfer-encoding"], headers["connection"]) == ("chunked", "close")
+    assert "content-length" not in headers
+    assert await asyncio.wait_for(reader.readexactly(10), 10) == b"5\r\nfirst\r\n"
+    served.echo.pieces.put_nowait(b"x" * 17)
+    assert await asyncio.wait_for(reader.readexactly(23), 10) == b"11\r\n" + b"x" * 17 + b"\r\n"
+    served.echo.pieces.put_nowait(b"")
+    assert await asyncio.wait_for(reader.read(), 10) == b"0\r\n\r\n"
+    writer.close()
+
+
+async def test_pieces_for_an_older_client_end_with_the_connection(served: Served) -> None:
+    head, reader, writer = await following(served, b"GET /follow HTTP/1.0\r\n\r\n")
+    assert "transfer-encoding" not in split(head)[1]
+    served.echo.pieces.put_nowait(b" second")
+    served.echo.pieces.put_nowait(b"")
+    assert await asyncio.wait_for(reader.read(), 10) == b"first second"
+    writer.close()
+
+
+async def test_head_asks_for_no_pieces(served: Served) -> None:
+    raw = await served.send(b"HEAD /follow HTTP/1.1\r\nHost: h\r\n\r\n", eof=False)
+    assert split(raw)[1]["transfer-encoding"] == "chunked"
+    assert split(raw)[2] == b""
+
+
+async def test_nothing_is_followed_for_a_client_that_has_left(served: Served) -> None:
+    _, _, writer = await following(served)
+    (task,) = served.listener.tasks
+    writer.close()
+    await asyncio.wait({task}, timeout=10)
+    assert task.cancelled()
+    assert served.echo.left.is_set()
+
+
+async def test_who_has_closed_its_side_follows_nothing(served: Served) -> None:
+    raw = await served.send(FOLLOW)
+    assert split(raw)[2] == b"5\r\nfirst\r\n"
+
+
+async def test_who_follows_and_does_not_read_is_cut_off() -> None:
+    served = await serve(bounds=Bounds(write_time=0.1))
+    _, _, writer = await following(served)
+    for _ in range(100):
+        served.echo.pieces.put_nowait(b"x" * 100_000)
+    await asyncio.wait_for(served.echo.left.wait(), 10)
+    assert served.echo.pieces.qsize() > 0
+    writer.transport.abort()
+    await served.listener.drain(1)
+
+
+async def test_a_drain_breaks_off_what_is_followed(served: Served) -> None:
+    _, reader, writer = await following(served)
+    await asyncio.wait_for(served.listener.drain(60), 10)
+    assert served.echo.left.is_set()
+    assert await asyncio.wait_for(reader.read(), 10) == b"5\r\nfirst\r\n"
+    writer.close()
+
+
+async def test_pieces_that_fail_are_no_whole_answer(served: Served) -> None:
+    _, reader, writer = await following(served)
+    served.echo.pieces.put_nowait(b"fail")
+    assert await asyncio.wait_for(reader.read(), 10) == b"5\r\nfirst\r\n"
+    writer.close()
 
 
 async def test_a_crowd_over_the_limit_is_turned_away() -> None:

@@ -1,13 +1,14 @@
 """Control's HTTP server: the strict HTTP/1.1 of the data plane (core.http1), one request at a time a connection.
 
 Why our own connection and not an ASGI server: one parser guards both planes, dialects need their own reason phrases,
-and head and body leave in one write. A request becomes a value, its answer is a value; nothing streams here.
+and head and body leave in one write. A request becomes a value, its answer is a value; only what is followed (a log)
+comes in pieces (wire.py), and ends the connection.
 
     head -> room for the body -> body (or the note that it is too large) -> a task makes the answer -> one write
 
-A client that hangs up stops nothing: the task of a change runs to its end. Everything waits under a deadline, every
-buffer has a bound, and a connection that ends on a refusal is shut down for writing first and drained for a moment, so
-that the answer is not lost in a reset (RFC 9112 section 9.6).
+A client that hangs up stops nothing but what it followed: the task of a change runs to its end. Everything waits under
+a deadline, every buffer has a bound, and a connection that ends on a refusal is shut down for writing first and drained
+for a moment, so that the answer is not lost in a reset (RFC 9112 section 9.6).
 """
 
 import asyncio
@@ -16,18 +17,16 @@ import logging
 import re
 import secrets
 import socket
-import time
-from collections.abc import Callable, Iterable
-from email.utils import formatdate
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import NamedTuple, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.core.http1 import REASONS, BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
+from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.core.mask import Network
 from ostiary.dialects.message import REQUEST_ID, Answer, Application, Request, client_address, within
+from ostiary.dialects.wire import Pouring, serialise
 
 log = logging.getLogger("ostiary.http")
 
@@ -123,6 +122,9 @@ class Connection(asyncio.Protocol):
         self._begun = False
         self._full = False
         self._after: Callable[[], None] | None = None
+        self._chunking = True
+        self._half = False
+        self._pouring: Pouring | None = None
         self._left = 0
         self._room = 0
         self._pieces: list[bytes] = []
@@ -144,10 +146,12 @@ class Connection(asyncio.Protocol):
         self._deadline(0)
         self._take = self._nothing
         self._sent()
+        if self._pouring is not None:
+            self._pouring.cut()
 
     def eof_received(self) -> bool:
-        """A half-closed client still gets the answer to what it has sent whole."""
-        self._close = True
+        """A half-closed client still gets the answer to what it has sent whole; it follows nothing."""
+        self._close = self._half = True
         return self._take in (self._busy, self._waiting)
 
     def data_received(self, data: bytes) -> None:
@@ -158,9 +162,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: nothing more is answered until it does."""
         self._full = True
+        if self._pouring is not None:
+            self._pouring.room.clear()
 
     def resume_writing(self) -> None:
         self._full = False
+        if self._pouring is not None:
+            self._pouring.room.set()
         self._sent()
         if self._take == self._waiting:
             self._next()
@@ -188,7 +196,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead, request: Request) -> bool:
         self._request = request
-        self._close = head.close or not head.line.minor
+        self._chunking = bool(head.line.minor)
+        self._close = head.close or not self._chunking
         self._room = self.listener.application.room(request)
         expects = [value.lower() for value in request.headers.get("expect", [])]
         if any(value != "100-continue" for value in expects):
@@ -299,7 +308,9 @@ class Connection(asyncio.Protocol):
             log.exception("request failed", extra={"pairs": {"request_id": request.request_id, "path": request.path}})
             answer = self.listener.application.refuse(request, 500, "an unexpected error occurred")
         self._write(request, answer)
-        if self._take == self._busy:
+        if answer.stream is not None and request.method != "HEAD":
+            await self._pour(answer.stream)
+        elif self._take == self._busy:
             self._next()
 
     def _next(self) -> None:
@@ -320,11 +331,27 @@ class Connection(asyncio.Protocol):
             return
         if answer.after is not None:
             self.transport.set_write_buffer_limits(0)  # so that `resume_writing` says that nothing is left
-        close = self._close or answer.close or self.listener.draining
-        self.transport.write(serialise(request, answer, close))
+        pieces = answer.stream is not None
+        close = self._close or answer.close or self.listener.draining or pieces
+        self.transport.write(serialise(request, answer, close, chunked=self._chunking))
         if not self._full:
             self._sent()
-        if close:
+        if close and (not pieces or request.method == "HEAD"):
+            self._linger()
+
+    async def _pour(self, pieces: AsyncIterator[bytes]) -> None:
+        """Write the pieces as they come; cancelled when the client leaves or the node ends."""
+        if self._half or self.listener.draining or self.transport.is_closing():
+            self.end()
+            return
+        self._take = self._nothing
+        self._pouring = Pouring(self.transport, self._chunking, self.bounds.write_time)
+        try:
+            await self._pouring.pour(pieces)
+        except Exception:
+            log.exception("what was followed broke off")
+        finally:
+            self._pouring = None
             self._linger()
 
     def _sent(self) -> None:
@@ -369,6 +396,8 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         self._take = self._nothing
         self.buffer.clear()
+        if self.transport.is_closing():
+            return
         self.transport.resume_reading()
         if self.transport.can_write_eof():
             with contextlib.suppress(OSError):
@@ -376,7 +405,9 @@ class Connection(asyncio.Protocol):
         self._deadline(self.bounds.linger_time, self.end)
 
     def drain(self) -> None:
-        """Close now if nothing is asked; else after the answer."""
+        """Close now if nothing is asked; else after the answer, of which no further pieces come."""
+        if self._pouring is not None:
+            self._pouring.cut()
         if self._take == self._head and not self.buffer:
             self.end()
 
@@ -384,23 +415,3 @@ class Connection(asyncio.Protocol):
         """Close after what is written; a client that does not read it is cut off."""
         self._deadline(self.bounds.linger_time, self.transport.abort)
         self.transport.close()
-
-
-def serialise(request: Request, answer: Answer, close: bool) -> bytes:
-    """Head and body of an answer in one piece."""
-    reason = answer.reason or REASONS.get(answer.status, "")
-    bodiless = answer.status in (204, 304)
-    lines = [f"HTTP/1.1 {answer.status} {reason}", f"Date: {_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in answer.headers]
-    if not bodiless:
-        lines.append(f"Content-Length: {len(answer.body)}")
-    lines.append(f"X-Request-ID: {request.request_id}")
-    if close:
-        lines.append("Connection: close")
-    head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
-    return head if bodiless or request.method == "HEAD" else head + answer.body
-
-
-@lru_cache(1)
-def _date(now: int) -> str:
-    return formatdate(now, usegmt=True)

@@ -1,0 +1,74 @@
+"""Answers as bytes, whole or in pieces."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from functools import lru_cache
+
+from ostiary.core.http1 import REASONS
+from ostiary.dialects.message import Answer, Request
+
+CHUNKED = "Transfer-Encoding: chunked"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def serialise(request: Request, answer: Answer, close: bool, *, chunked: bool = True) -> bytes:
+    """Head and body of an answer as one piece. Where more come, the body is `chunked` or ended by the close."""
+    reason = answer.reason or REASONS.get(answer.status, "")
+    bodiless = answer.status in (204, 304)
+    lines = [f"HTTP/1.1 {answer.status} {reason}", f"Date: {_date(int(time.time()))}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    if answer.stream is not None:
+        lines += [CHUNKED] if chunked else []
+    elif not bodiless:
+        lines.append(f"Content-Length: {len(answer.body)}")
+    lines.append(f"X-Request-ID: {request.request_id}")
+    if close:
+        lines.append("Connection: close")
+    head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
+    if bodiless or request.method == "HEAD":
+        return head
+    return head + (answer.body if answer.stream is None else framed(answer.body, chunked))
+
+
+def framed(piece: bytes, chunked: bool) -> bytes:
+    """A piece as a chunk (RFC 9112 section 7.1), if it is to be one; an empty chunk would be the end."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
+
+
+class Pouring:
+    """The pieces of an answer on their way to a client, in the task that makes one of these."""
+
+    def __init__(self, transport: asyncio.Transport, chunked: bool, patience: float) -> None:
+        self.transport = transport
+        self.chunked = chunked
+        """Else the end of the connection is the end of the body: HTTP/1.0."""
+        self.patience = patience
+        """Seconds for which a client may leave unread what it was sent."""
+        self.task = asyncio.current_task()
+        self.room = asyncio.Event()
+        """Whether the client reads; its connection says so."""
+        self.room.set()
+
+    async def pour(self, pieces: AsyncIterator[bytes]) -> None:
+        """Write them as they come, and then the end; without it where the client stops reading."""
+        try:
+            async for piece in pieces:
+                self.transport.write(framed(piece, self.chunked))
+                async with asyncio.timeout(self.patience):
+                    await self.room.wait()
+        except TimeoutError:
+            self.transport.abort()
+        else:
+            self.transport.write(LAST_CHUNK if self.chunked else b"")
+
+    def cut(self) -> None:
+        """No more of them: the client has left, or the node ends."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+@lru_cache(1)
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)
