@@ -9,17 +9,19 @@ from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Order, Report
 from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
-from ostiary.store import people, ports
+from ostiary.store import people, places, ports
 
 if TYPE_CHECKING:
     from ostiary.control.authority import Authority
     from ostiary.control.csrf import Csrf
+    from ostiary.control.hosts import Resolve
     from ostiary.control.keys import Keys
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
     from ostiary.control.penalties import Penalties
     from ostiary.control.reload import Reloader
     from ostiary.control.services import Services
+    from ostiary.control.steering import Steering
     from ostiary.control.vault import Vault
 
 
@@ -57,12 +59,18 @@ class Control:
     settings: people.Settings
     audit: ports.Audit
     changes: ports.Changes
+    directors: places.Directors
+    nodes: places.Nodes
     keeping: ports.Keeping
     workers: Workers
     configuration: "Reloader"
     """What serves now, and how another comes in its place."""
     authority: "Authority"
     """What the link asks; `caches.flush` empties its counters."""
+    steering: "Steering"
+    """What the link asks of directors, and the moves under way."""
+    resolve: "Resolve"
+    """The addresses of a name."""
     login: "Login"
     penalties: "Penalties"
     passwords: "Passwords"

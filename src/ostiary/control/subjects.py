@@ -7,9 +7,11 @@ from ostiary.control import (
     codes,
     config,
     credentials,
+    director,
     keys,
     login,
     node,
+    nodes,
     penalties,
     revisions,
     roles,
@@ -22,12 +24,14 @@ from ostiary.control import (
     store,
     tokens,
     users,
+    whereabouts,
 )
 from ostiary.control.registry import Registry
 
 SUBJECTS = (
     applications, audit, caches, codes, config, credentials, keys, login, node, penalties, revisions, roles, routes,
     scopes, services, sessions, settings, stats, store, tokens, users,
+    director, nodes, whereabouts,
 )  # fmt: skip
 
 

@@ -266,10 +266,12 @@ def remove(board: Board, address: str) -> Edit:
 
 def reset(board: Board) -> Edit:
     """Let all hosts be as configured; the users of those that then are not, or are of another tag, are forgotten."""
-    fresh = Board(board.rules, ())
-    gone = [each.host for each in board.hosts.values() if each.tag or each.host not in fresh.hosts]
+    fresh = Board(board.rules, ()).hosts
+    gone = [each.host for each in board.hosts.values() if each.tag or each.host not in fresh]
+    stay = [each for each in board.hosts.values() if each.host not in gone]
+    anew = [each.host for each in stay if each.port != fresh[each.host].port]
     changes = [f"{each.host}: {_said(each, board.rules)}" for each in board.kept]
-    return Edit(drop=[each.host for each in board.kept], forget=gone, changes=changes)
+    return Edit([], [each.host for each in board.kept], gone, anew, changes)
 
 
 def _said(kept: Host, rules: DirectorRules) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from ostiary.control.authority import Authority
 from ostiary.control.control import Control, Workers
 from ostiary.control.csrf import Csrf
+from ostiary.control.hosts import resolve
 from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.passwords import OWASP, Cost, Passwords
@@ -13,6 +14,7 @@ from ostiary.control.penalties import Penalties
 from ostiary.control.principals import SESSION_KEYS
 from ostiary.control.reload import Reloader
 from ostiary.control.services import Services
+from ostiary.control.steering import Steering
 from ostiary.control.vault import TOTP, Vault
 from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
@@ -47,6 +49,7 @@ class Wiring:
         self._stop = stop
         self.penalties = Penalties(self.people, clock, key)
         self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
+        self.steering = Steering(store.directors, self.rules, self.workers, clock)
         self.passwords = Passwords(entropy, cost)
         self.control: Control
 
@@ -66,11 +69,15 @@ class Wiring:
             consents=store.consents,
             audit=store.audit,
             changes=store.changes,
+            directors=store.directors,
+            nodes=store.nodes,
             mode=store.mode,
             keeping=self._keeping,
             workers=workers,
             configuration=configuration,
             authority=self.authority,
+            steering=self.steering,
+            resolve=resolve,
             login=Login(store.users, self.passwords, penalties, totp_vault, self.people, clock),
             penalties=penalties,
             passwords=self.passwords,
@@ -90,6 +97,10 @@ class Wiring:
     def rules(self) -> Rules:
         """As the settings have them now."""
         return self.control.rules
+
+    def workers(self) -> Workers:
+        """Who serves the gateway."""
+        return self.control.workers
 
     def people(self) -> PeopleRules:
         """The part that is about people."""

@@ -12,6 +12,7 @@ from ostiary.core.director import DirectorRules, Health
 from ostiary.core.droplets import DropletRules, Limits, Restarts, Source, Stopping, Template
 from ostiary.core.droplets import Health as DropletHealth
 from ostiary.core.limit import Limit
+from ostiary.core.mask import parse_address
 from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
 from ostiary.core.snapshot import SECOND
@@ -35,6 +36,7 @@ def rules(settings: Settings) -> Rules:
         people=people_rules(settings),
         droplets=droplet_rules(settings),
         kick_grace=int(settings.gateway.kick_grace),
+        node=(settings.cluster.address, settings.cluster.port),
         services={name: tuple(each) for name, each in settings.dialects.doveadm.services.items()},
         connections=settings.gateway.max_connections,
         directors={
@@ -45,11 +47,11 @@ def rules(settings: Settings) -> Rules:
 
 def director_rules(name: str, settings: UpstreamSettings) -> DirectorRules:
     """What the operations on a director take from its upstream."""
-    pairs = (each.rpartition(":") for each in settings.servers)
+    pairs = (each.rpartition(":") for each in settings.servers)  # one that is no address is a mistake of its own
     health = settings.health
     return DirectorRules(
         name,
-        {host.strip("[]"): int(port) for host, _, port in pairs},
+        {short_form(host.strip("[]")): int(port) for host, _, port in pairs},
         settings.director_port,
         settings.user_hash,
         int(settings.user_expire),
@@ -109,6 +111,12 @@ def droplet_health(settings: DropletHealthSettings, ports: list[int]) -> Droplet
         settings.healthy_after,
         settings.unhealthy_after,
     )
+
+
+def short_form(host: str) -> str:
+    """An address as hosts are known by."""
+    address = parse_address(host)
+    return host if address is None else str(address)
 
 
 def people_rules(settings: Settings) -> PeopleRules:

@@ -67,6 +67,8 @@ class Rules(Struct, frozen=True):
     directors: Mapping[str, DirectorRules] = {}
     """Upstreams with `balance: director`, by name."""
     droplets: DropletRules = DropletRules()
+    node: tuple[str, int] = ("127.0.0.1", 9090)
+    """Address and port by which other nodes know this one."""
     kick_grace: int = 5_000_000
     """Microseconds that exchanges in flight may go on when their session is ended or their user moved."""
     services: Mapping[str, tuple[str, ...]] = {}
