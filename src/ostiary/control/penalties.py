@@ -303,7 +303,7 @@ class ListPenalties(Struct, frozen=True):
     """Which penalties."""
 
     kind: Annotated[str, Meta(description="account or address; empty: both")] = ""
-    network: Annotated[str, Meta(max_length=MOST_ADDRESS, description="only addresses in this one, ip[/bits]")] = ""
+    network: Annotated[str, Meta(max_length=MOST_ADDRESS, description="only addresses in it: 10.0.0.0/8")] = ""
     barred: Annotated[bool, Meta(description="only those that hold attempts up now")] = False
     limit: Annotated[int, Meta(ge=1, le=10_000, description="at most so many")] = 1000
     offset: Annotated[int, Meta(ge=0, description="without the first so many")] = 0
@@ -314,7 +314,7 @@ class ClearPenalties(Struct, frozen=True):
 
     account: Annotated[str, Meta(description="of this account, as it was typed")] = ""
     address: Annotated[str, Meta(description="of this address")] = ""
-    network: Annotated[str, Meta(max_length=MOST_ADDRESS, description="of all addresses in this one, ip[/bits]")] = ""
+    network: Annotated[str, Meta(max_length=MOST_ADDRESS, description="of all addresses in it: 10.0.0.0/8")] = ""
 
 
 class Cleared(Struct, frozen=True):

@@ -25,8 +25,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {name: (name,) for name in ALL} | {GATEWA
 ADMIN_CONNECTIONS = 1024
 """That the administration's listeners take."""
 
-Name = Annotated[str, Meta(max_length=255)]
-Names = Annotated[list[Name], Meta(max_length=1000, description="http, ws, oauth, gateway, or configured names")]
+Names = Annotated[list[str], Meta(description="http, ws, oauth, gateway, or configured names")]
 
 
 class Services:

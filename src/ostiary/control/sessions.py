@@ -24,7 +24,9 @@ PATIENCE = 10.0
 """Seconds that a worker may take beyond the time that exchanges in flight are given."""
 
 UserMask = Annotated[str, Meta(max_length=MOST_MASK, description="of users: * and ? stand for any text, any character")]
-NetworkMask = Annotated[str, Meta(max_length=MOST_ADDRESS, description="ip[/bits]: one address of the user matches")]
+NetworkMask = Annotated[
+    str, Meta(max_length=MOST_ADDRESS, description="one address of the user lies in it: 10.0.0.0/8")
+]
 
 
 class Session(Struct, frozen=True):
