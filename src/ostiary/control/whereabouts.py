@@ -14,6 +14,8 @@ from ostiary.core.director import LAST_HASH, Board, DirectorRules, user_hash
 MOST = 1_000_000
 """Rows of one answer."""
 
+Hash = Annotated[int, Meta(ge=0, le=LAST_HASH)]
+
 
 class DirectorStatusOf(Struct, frozen=True):
     """Of which director; of whom."""
@@ -64,7 +66,7 @@ class MapUsers(Struct, frozen=True):
     users: Annotated[list[str], Meta(description="names that label the rows, instead of those seen")] = []
     host: Annotated[str, Meta(description="only those of this host")] = ""
     user: Annotated[str, Meta(description="only this user, assigned or not: one row")] = ""
-    hash: Annotated[int | None, Meta(ge=0, le=LAST_HASH, description="names with this hash, one a row")] = None
+    hash: Annotated[Hash | None, Meta(description="names with this hash, one a row")] = None
     limit: Annotated[int, Meta(ge=1, le=MOST, description="at most so many")] = MOST
     offset: Annotated[int, Meta(ge=0, description="without the first so many")] = 0
 
