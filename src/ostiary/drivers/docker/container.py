@@ -11,7 +11,7 @@ STATES = {"created": "created", "initialized": "created", "running": "running", 
 """The engines' words; all others are ends. `initialized` is Podman's."""
 
 
-def body(spec: Spec, node: str) -> dict[str, Any]:
+def body(spec: Spec, node: str, log: str) -> dict[str, Any]:
     """The request that makes the container. Nothing in it is ever read by a shell.
 
     No ulimits: one of processes counts all of a user's on the machine, and Podman wants both or none.
@@ -36,7 +36,7 @@ def body(spec: Spec, node: str) -> dict[str, Any]:
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}},
+            "LogConfig": {"Type": log, "Config": {"max-size": "5m", "max-file": "2"}},
         },
     }
     if spec.command:

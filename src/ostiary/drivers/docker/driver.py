@@ -4,11 +4,11 @@ import asyncio
 import re
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
-from ostiary.core.refusal import Invalid, NotFound, Refusal, Unavailable
+from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 from ostiary.drivers.docker.container import DROPLET, NODE, body, seen, usage
 from ostiary.drivers.docker.engine import Engine, clock, filters
 from ostiary.drivers.docker.logs import entry, frames
@@ -20,8 +20,12 @@ IMAGE = re.compile(r"[a-z0-9](?:[\w.:@-]|/(?!\.))*\Z", re.ASCII | re.IGNORECASE)
 """What can be an image's name, so that none leads elsewhere in the engine's paths."""
 LIMITS = {"memory": "MemoryLimit", "cpu": "CpuCfsQuota", "pids": "PidsLimit"}
 """What the engine says of what it can limit."""
+LOGS = ("local", "json-file")
+"""Drivers of logs: Docker's own, which keeps every byte; the other, which all have, replaces what is not UTF-8."""
 GRACE = 10_000_000
 """Microseconds that droplets have to end when all are stopped."""
+TRIES = (0.02, 0.05, *(0.1 for _ in range(100)))
+"""Seconds between tries where the engine is busy with the same container."""
 ENDS, STARTS, REMOVALS = ("die", "died"), ("start",), ("destroy", "remove")
 """Events, in Docker's words and Podman's."""
 
@@ -33,6 +37,7 @@ class DockerDriver:
         self.engine = Engine(socket)
         self.node, self.pull = node, pull
         self.limited: frozenset[str] = frozenset()
+        self.log = LOGS[0]
 
     @property
     def name(self) -> str:
@@ -46,6 +51,7 @@ class DockerDriver:
         await self.engine.check()
         told = await self.engine.ask("GET", "/info")
         self.limited = frozenset(each for each, key in LIMITS.items() if told.get(key))
+        self.log = LOGS[0] if LOGS[0] in (told.get("Plugins") or {}).get("Log", ()) else LOGS[1]
 
     async def close(self, *, stop: bool) -> None:
         try:
@@ -61,10 +67,14 @@ class DockerDriver:
     # Which are ours
 
     async def ours(self, *labels: str) -> dict[str, str]:
-        """Droplet -> container, of this node."""
+        """Droplet -> container, of this node; without those that are being removed."""
+        found = await self.labelled(*labels)
+        return {each["Labels"][DROPLET]: each["Id"] for each in found if each["State"] != "removing"}
+
+    async def labelled(self, *labels: str) -> list[dict[str, Any]]:
         wanted = filters(label=[f"{NODE}={self.node}", DROPLET, *labels])
-        found = await self.engine.ask("GET", "/containers/json", query={"all": "true", **wanted})
-        return {each["Labels"][DROPLET]: each["Id"] for each in found}
+        found: list[dict[str, Any]] = await self.engine.ask("GET", "/containers/json", query={"all": "true", **wanted})
+        return found
 
     async def container(self, droplet: str) -> str:
         """The path of a droplet's container. Refuses NotFound."""
@@ -92,12 +102,17 @@ class DockerDriver:
     async def create(self, spec: Spec) -> None:
         if any("\0" in each for each in (*spec.command, *spec.env, *spec.env.values())):
             raise Invalid("command.invalid", "Neither arguments nor environment can have a NUL character")
-        if await self.ours(f"{DROPLET}={spec.droplet}"):
-            return
-        await self.fetch(spec.image)
-        await self.engine.ask(
-            "POST", "/containers/create", body(spec, self.node), query={"name": f"ostiary-{self.node}-{spec.droplet}"}
-        )
+        made, name = body(spec, self.node, self.log), f"ostiary-{self.node}-{spec.droplet}"
+        for pause in TRIES:
+            if await self.ours(f"{DROPLET}={spec.droplet}"):
+                return
+            await self.fetch(spec.image)
+            try:
+                await self.engine.ask("POST", "/containers/create", made, query={"name": name})
+                return
+            except Conflict:  # one is just being made or removed, for somebody who was killed
+                await asyncio.sleep(pause)
+        raise Unavailable("driver.failed", f"There is another container that is called {name}")
 
     async def fetch(self, image: str) -> None:
         """See to it that an image is there. Refuses Invalid `image.unknown`."""
@@ -109,8 +124,8 @@ class DockerDriver:
         if self.pull == "never":
             raise missing
         try:
-            async for each in self.engine.objects("POST", "/images/create", {"fromImage": tagged(image)}):
-                if "error" in each:
+            async with aclosing(self.engine.objects("POST", "/images/create", {"fromImage": tagged(image)})) as told:
+                if any(["error" in each async for each in told]):
                     raise missing
         except (NotFound, Unavailable) as error:
             if error.code == "driver.unavailable":
@@ -153,16 +168,23 @@ class DockerDriver:
             return False
         try:
             await self.engine.ask("POST", f"{path}/kill", query={"signal": signal})
-        except Unavailable:
+        except (Conflict, Unavailable):
             if seen(await self.inspect(path)).state == "running":
                 raise
             return False  # it ended in between
         return True
 
     async def remove(self, droplet: str) -> None:
-        for container in (await self.ours(f"{DROPLET}={droplet}")).values():
-            with suppress(NotFound):
-                await self.engine.ask("DELETE", f"/containers/{container}", query={"force": "true", "v": "true"})
+        for pause in TRIES:
+            there = await self.labelled(f"{DROPLET}={droplet}")
+            if not there:
+                return
+            for each in there:
+                with suppress(NotFound, Conflict):  # Conflict: it is being removed already
+                    await self.engine.ask("DELETE", f"/containers/{each['Id']}", query={"force": "true", "v": "true"})
+            if await self.labelled(f"{DROPLET}={droplet}"):
+                await asyncio.sleep(pause)
+        raise Unavailable("driver.failed", f"The engine does not get done with removing droplet {droplet}")
 
     # What is to be seen and read
 
@@ -171,23 +193,26 @@ class DockerDriver:
 
     async def events(self, since: int) -> AsyncIterator[Seen]:
         wanted = filters(type=["container"], label=[f"{NODE}={self.node}"])
-        async for event in self.engine.objects("GET", "/events", {"since": clock(since), **wanted}):
-            found = await self.happened(event)
-            if found is not None:
-                yield found
+        async with aclosing(self.engine.objects("GET", "/events", {"since": clock(since), **wanted})) as told:
+            async for event in told:
+                found = await self.happened(event)
+                if found is not None:
+                    yield found
         raise Unavailable("driver.unavailable", f"The container engine at {self.engine.socket} has ended")
 
     async def happened(self, event: dict[str, Any]) -> Seen | None:
-        action, actor = event.get("Action", event.get("status")), event["Actor"]
+        what, actor = action(event), event["Actor"]
         droplet = actor["Attributes"].get(DROPLET)
-        if droplet is None or action not in (*ENDS, *STARTS, *REMOVALS):
+        if droplet is None or what not in (*ENDS, *STARTS, *REMOVALS):
             return None
-        found = None if action in REMOVALS else await self.see(actor["ID"])
-        if found is None:
-            return Seen(droplet, "gone") if action in REMOVALS else None
-        if action in ENDS and found.state != "exited":  # it runs again already
+        if what in REMOVALS:
+            return Seen(droplet, "gone")
+        found, at = await self.see(actor["ID"]), event["timeNano"] // 1000
+        if what in STARTS:
+            return found if found is not None and found.state == "running" else Seen(droplet, "running", started=at)
+        if what in ENDS and (found is None or found.state != "exited"):  # it runs again, or is gone already
             code = actor["Attributes"].get("exitCode", actor["Attributes"].get("containerExitCode"))
-            return Seen(droplet, "exited", int(code) if code else None, finished=event["timeNano"] // 1000)
+            return Seen(droplet, "exited", int(code) if code else None, finished=at)
         return found
 
     async def usage(self, droplet: str) -> Usage:
@@ -195,8 +220,9 @@ class DockerDriver:
         return usage(await self.engine.ask("GET", f"{path}/stats", query={"stream": "false", "one-shot": "true"}))
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
-        lines, path = Lines(), await self.container(droplet)
-        found = [line async for _, text in self.said(path, {"tail": str(tail)}) for line in lines.feed(text)]
+        lines = Lines()
+        async with aclosing(self.said(await self.container(droplet), {"tail": str(tail)})) as said:
+            found = [line async for _, text in said for line in lines.feed(text)]
         return (found + lines.end())[-tail:] if tail else []
 
     async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
@@ -204,10 +230,12 @@ class DockerDriver:
         path, last, lines, first = await self.container(droplet), 0, Lines(), str(tail)
         going = True
         while going:
-            async for at, text in self.said(path, {"follow": "true", "tail": first, "since": clock(last)}):
-                for line in lines.feed(text) if at > last else ():
-                    yield line
-                last = max(last, at)
+            wanted = {"follow": "true", "tail": first, "since": clock(last)}
+            async with aclosing(self.said(path, wanted)) as said:
+                async for at, text in said:
+                    for line in lines.feed(text) if at > last else ():
+                        yield line
+                    last = max(last, at)
             for line in lines.end():
                 yield line
             first = "all"
@@ -222,20 +250,30 @@ class DockerDriver:
                 return True
         except NotFound:
             return False
-        async for event in self.engine.objects("GET", "/events", {"since": clock(now), **wanted}):
-            if event.get("Action", event.get("status")) in (*STARTS, *REMOVALS):
-                return event.get("Action", event.get("status")) in STARTS
+        async with aclosing(self.engine.objects("GET", "/events", {"since": clock(now), **wanted})) as told:
+            async for event in told:
+                if action(event) in (*STARTS, *REMOVALS):
+                    return action(event) in STARTS
         raise Unavailable("driver.unavailable", f"The container engine at {self.engine.socket} has ended")
 
-    async def said(self, path: str, query: Mapping[str, str]) -> AsyncIterator[tuple[int, bytes]]:
+    async def said(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[int, bytes], None]:
         """Entries of a log with their times."""
         wanted = {"stdout": "true", "stderr": "true", "timestamps": "true", **query}
         try:
-            async with self.engine.stream("GET", f"{path}/logs", query=wanted) as answer:
-                async for frame in frames(answer.aiter_raw()):
+            async with (
+                self.engine.stream("GET", f"{path}/logs", query=wanted) as answer,
+                aclosing(frames(answer.aiter_raw())) as found,
+            ):
+                async for frame in found:
                     yield entry(frame)
-        except NotFound:
-            return  # it was removed in between
+        except (NotFound, Conflict):
+            return  # it was removed in between, or just is
+
+
+def action(event: dict[str, Any]) -> str:
+    """What happened."""
+    told: str = event.get("Action", event.get("status", ""))
+    return told
 
 
 def tagged(image: str) -> str:

@@ -5,14 +5,14 @@ needed here is a dozen requests.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import msgspec
 
-from ostiary.core.refusal import Invalid, NotFound, Refusal, Unavailable
+from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 
 VERSION = (1, 41)
 PATIENCE = httpx2.Timeout(60, connect=5)
@@ -93,7 +93,7 @@ class Engine:
                 "driver.unavailable", f"The container engine at {self.socket} cannot be reached: {why}"
             ) from error
 
-    async def objects(self, method: str, path: str, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async def objects(self, method: str, path: str, query: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON objects of a stream, as they come."""
         async with self.stream(method, path, query=query) as answer:
             async for line in answer.aiter_lines():
@@ -115,14 +115,14 @@ def refused(status: int, body: bytes) -> Refusal:
         return Unavailable("disk.full", f"The engine's disk is full: {text}")
     if any(each in told for each in ("already allocated", "address already in use")):
         return Unavailable("port.taken", f"A port is taken: {text}")
-    if any(each in told for each in ("executable file not found", "stat ", "no such file or directory")) and (
-        "exec" in told or "runc" in told or "crun" in told
-    ):
-        return Invalid("command.unknown", f"No such program: {text}")
     if any(each in told for each in ("permission denied", "exec format error", "is a directory")):
         return Invalid("command.refused", f"It cannot be run: {text}")
+    if "exec" in told and any(each in told for each in ("executable file not found", "no such file or directory")):
+        return Invalid("command.unknown", f"No such program: {text}")
     if "unable to find user" in told or "no matching entries in passwd" in told:
         return Invalid("user.unknown", f"No such user: {text}")
+    if status == 409:
+        return Conflict("engine.busy", f"The engine says: {text}")
     if status == 404:
         return NotFound("droplet.gone", text)
     return Unavailable("driver.failed", f"The engine says: {text}")

@@ -1,14 +1,14 @@
 """What the engine sends of a container's log: frames, each with the stream that it comes from. Docker Engine API,
 "attach to a container"; and, as asked for here, the time of each entry before it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from ostiary.drivers.docker.container import nanoseconds
 
 HEAD = 8
 
 
-async def frames(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The payloads, of both streams as they come."""
     rest = b""
     async for chunk in chunks:
