@@ -21,6 +21,7 @@ import uvloop
 from ostiary.control.call import Call
 from ostiary.control.config import NoParameters
 from ostiary.control.configuration import Built
+from ostiary.control.health import Health
 from ostiary.control.owner import Owner, ensure_owner
 from ostiary.control.reload import NotReloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
@@ -116,7 +117,7 @@ class Room:
         clocks = (unix_microseconds, monotonic_microseconds)
         wiring = Wiring(store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True))
         authority = wiring.authority
-        self.server = Server(authority, max(1, start.processes))
+        self.server = Server(authority, max(1, start.processes), steering=wiring.steering)
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -176,6 +177,8 @@ class Room:
             linked.append(tasks.create_task(self.reload_when(reload)))
             linked.append(tasks.create_task(self.upkeep.run()))
             linked.append(tasks.create_task(self.tail.run()))
+            linked.append(tasks.create_task(self.control.steering.run(asyncio.sleep)))
+            linked.append(tasks.create_task(Health(self.control, monotonic_microseconds, asyncio.sleep).run()))
             report(ready=self.reloader.revision)
             await ending.wait()
         await self.close()
@@ -234,6 +237,7 @@ class Room:
         else:
             await self.deserted()
         await asyncio.gather(self.public.drain(), self.admin.drain())
+        await self.control.steering.close()
         await self.registry.settled()
         await self.reloader.close()
         self.control.passwords.close()
