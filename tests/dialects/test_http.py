@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from ipaddress import ip_network
 
 import pytest
@@ -52,7 +52,7 @@ class Echo:
             return Answer(200, b"first", stream=self.follow())
         return Answer(200, f"{request.method} {request.path} {request.query} {request.body!r}".encode())
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         try:
             while piece := await self.pieces.get():
                 if piece == b"fail":

@@ -17,7 +17,7 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import NamedTuple, cast
 
 from msgspec import Struct
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
         if close and (not pieces or request.method == "HEAD"):
             self._linger()
 
-    async def _pour(self, pieces: AsyncIterator[bytes]) -> None:
+    async def _pour(self, pieces: AsyncGenerator[bytes, None]) -> None:
         """Write the pieces as they come; cancelled when the client leaves or the node ends."""
         if self._half or self.listener.draining or self.transport.is_closing():
             self.end()

@@ -1,7 +1,7 @@
 """What a dialect reads and writes: a request on control's own listeners, and its answer."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -65,8 +65,8 @@ class Answer(Struct, frozen=True):
     close: bool = False
     after: Callable[[], None] | None = None
     """Called once the whole answer has been handed to the system, or the connection has ended."""
-    stream: AsyncIterator[bytes] | None = None
-    """Further pieces of the body, written as they come; cancelled when the client leaves. HEAD asks for none."""
+    stream: AsyncGenerator[bytes, None] | None = None
+    """Further pieces of the body, written as they come; closed when the client leaves. HEAD asks for none."""
 
 
 class Application(Protocol):

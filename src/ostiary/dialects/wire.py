@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -51,17 +52,25 @@ class Pouring:
         """Whether the client reads; its connection says so."""
         self.room.set()
 
-    async def pour(self, pieces: AsyncIterator[bytes]) -> None:
+    async def pour(self, pieces: AsyncGenerator[bytes, None]) -> None:
         """Write them as they come, and then the end; without it where the client stops reading."""
-        try:
+        async with aclosing(pieces):
             async for piece in pieces:
                 self.transport.write(framed(piece, self.chunked))
-                async with asyncio.timeout(self.patience):
-                    await self.room.wait()
+                if not await self._read():
+                    self.transport.abort()
+                    return
+        self.transport.write(LAST_CHUNK if self.chunked else b"")
+
+    async def _read(self) -> bool:
+        """Whether the client reads, or does so in time."""
+        if self.room.is_set():
+            return True
+        try:
+            async with asyncio.timeout(self.patience):
+                return await self.room.wait()
         except TimeoutError:
-            self.transport.abort()
-        else:
-            self.transport.write(LAST_CHUNK if self.chunked else b"")
+            return False
 
     def cut(self) -> None:
         """No more of them: the client has left, or the node ends."""
