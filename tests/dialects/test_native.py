@@ -136,6 +136,31 @@ def _resolves(document: Any, reference: str) -> bool:
     return True
 
 
+async def test_a_node_that_is_stopped_ends_after_the_answer(house: House) -> None:
+    ended: list[bool] = []
+    house.control.stop = lambda: ended.append(True)
+    answer = await house.ask("POST", "/operations/node.stop", {})
+    assert (answer.status, answer.body, ended) == (200, b"{}", [])
+    assert answer.after is not None
+    answer.after()
+    assert ended == [True]
+    assert (await house.ask("POST", "/operations/stats.reset", {})).after is None
+
+
+async def test_metrics_tell_of_failed_log_ins_and_stopped_services(house: House) -> None:
+    await house.ask("POST", "/operations/services.stop", {"services": ["oauth"]})
+    house.control.penalties.failed("192.0.2.1", "", "a token that never was")
+    house.now += 1
+    lines = (await house.ask("GET", "/metrics")).body.decode().splitlines()
+    for line in (
+        'ostiary_penalties{kind="account"} 0.0',
+        'ostiary_penalties{kind="address"} 1.0',
+        'ostiary_service_up{service="http"} 1.0',
+        'ostiary_service_up{service="oauth"} 0.0',
+    ):
+        assert line in lines
+
+
 async def test_metrics_are_sums_of_what_workers_report(house: House) -> None:
     await house.ask("GET", "/metrics")
     answer = await house.ask("GET", "/metrics")

@@ -211,6 +211,10 @@ class Penalties:
         until = now + left if left else 0
         return Listed("address", name, len(failures), until, last, False, penalty, shown.raised, shown.updated)
 
+    def remembered(self) -> dict[str, int]:
+        """How many accounts and addresses have failed and are remembered, by kind."""
+        return {"account": len(self._accounts.items), "address": len(self._addresses.items)}
+
     def forget(self, which: Callable[["Listed"], bool] | None = None) -> int:
         """Lift penalties (all, and the limits too, without `which`); how many there were."""
         gone = [each for each in self.listed() if which is None or which(each)]

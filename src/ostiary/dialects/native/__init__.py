@@ -114,7 +114,7 @@ class Native:
             raise Unauthenticated("authentication.required", "Authentication is required")
         if not principal.may("metrics:read"):
             raise Forbidden("permission.denied", "This needs the permission metrics:read")
-        text = await self.metrics.text(self.desk.control.workers)
+        text = await self.metrics.text(self.desk.control)
         return Answer(200, text, (("Content-Type", CONTENT_TYPE), NO_STORE))
 
 

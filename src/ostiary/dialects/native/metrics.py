@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ostiary.control.control import Workers
+from ostiary.control.control import Control
+from ostiary.control.services import ALL
 from ostiary.link.messages import Report, RouteCount
 from ostiary.link.receipt import WorkerStatus
 
@@ -48,15 +49,18 @@ class Metrics(Collector):
         self.counters: Counter[str] = Counter()
         self.gauges: Counter[str] = Counter()
         self.workers: list[WorkerStatus] = []
+        self.penalties: dict[str, int] = {}
+        self.stopped: frozenset[str] = frozenset()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self._process = ProcessCollector(namespace="ostiary_control", registry=self._registry)
         self._one = asyncio.Lock()
 
-    async def text(self, workers: Workers) -> bytes:
+    async def text(self, control: Control) -> bytes:
         """Everything up to now. Summing and writing take a thread, so that leases go on being renewed."""
         async with self._one:
-            reports, self.workers = await workers.collect(), workers.status()
+            reports, self.workers = await control.workers.collect(), control.workers.status()
+            self.penalties, self.stopped = control.penalties.remembered(), control.services.stopped
             return await asyncio.to_thread(self._written, reports)
 
     def _written(self, reports: list[Report]) -> bytes:
@@ -100,3 +104,10 @@ class Metrics(Collector):
             up.add_metric([str(each.worker)], float(each.connected))
             revision.add_metric([str(each.worker)], each.revision)
         yield from (up, revision)
+        penalties = GaugeMetricFamily("ostiary_penalties", "What failed to log in and is remembered", labels=["kind"])
+        for kind, count in self.penalties.items():
+            penalties.add_metric([kind], count)
+        services = GaugeMetricFamily("ostiary_service_up", "Whether no operator has stopped it", labels=["service"])
+        for name in ALL:
+            services.add_metric([name], float(name not in self.stopped))
+        yield from (penalties, services)
