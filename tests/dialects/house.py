@@ -24,6 +24,7 @@ from ostiary.dialects.cikit import Cikit
 from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
+from ostiary.dialects.doveadm import Doveadm
 from ostiary.dialects.message import Answer, Request
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
@@ -124,6 +125,7 @@ class House:
                 Oauth(self.desk, lambda: ISSUER),
                 Doorman(self.desk),
                 Deis(self.desk),
+                Doveadm(self.desk),
                 native,
             ]
         )

@@ -63,6 +63,7 @@ class Control:
     nodes: places.Nodes
     keeping: ports.Keeping
     workers: Workers
+    replays: ports.Replays
     configuration: "Reloader"
     """What serves now, and how another comes in its place."""
     authority: "Authority"

@@ -10,6 +10,8 @@ from ostiary.core.refusal import Invalid
 from ostiary.core.snapshot import SECOND
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", re.ASCII)
+RESERVED_NAME = "doveadm"
+"""What a service key is called; no user can have it, in whatever letter case (doveadm.md 1.2)."""
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
 _SECRET = re.compile(r"[A-Z2-7]{16,128}", re.ASCII)
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,50}", re.ASCII)
@@ -168,7 +170,7 @@ def end(credential: Credential, idle: int = 0) -> int:
 
 def user_name_ok(name: str) -> bool:
     """Whether `name` may be a user's."""
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and name.casefold() != RESERVED_NAME
 
 
 def totp_secret_ok(secret: str) -> bool:

@@ -39,6 +39,7 @@ from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
 from ostiary.dialects.http import Listener
+from ostiary.dialects.doveadm import Doveadm
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
 from ostiary.dialects.oauth import Oauth
@@ -136,7 +137,7 @@ class Room:
         self.registry = registry()
         self.desk = Desk(self.registry, self.control, self.settings)
         surfaces = (Oauth(self.desk, self.issuer), Doorman(self.desk), Deis(self.desk), Native(self.desk, Metrics()))
-        router = Router([Apifest(self.desk), Cikit(self.desk), *surfaces])
+        router = Router([Apifest(self.desk), Cikit(self.desk), Doveadm(self.desk), *surfaces])
         self.admin = Listener(router, lambda: networks(tuple(self.settings().admin.trusted_proxies)))
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None

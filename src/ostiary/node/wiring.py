@@ -76,6 +76,7 @@ class Wiring:
             workers=workers,
             configuration=configuration,
             authority=self.authority,
+            replays=store.replays,
             steering=self.steering,
             resolve=resolve,
             login=Login(store.users, self.passwords, penalties, totp_vault, self.people, clock),

@@ -254,6 +254,13 @@ class Checked(Struct, frozen=True):
     tables: dict[str, Counted]
 
 
+class Replay(Struct, frozen=True):
+    """A request that came with a key of its own: its digest, and its answer once it has one."""
+
+    request: bytes
+    answer: bytes | None
+
+
 class Scopes(Protocol):
     async def page(self, limit: int, after: str = "") -> list[Scope]:
         """By name, those after `after`."""
@@ -402,6 +409,14 @@ class Changes(Protocol):
 
     async def newest(self) -> int:
         """The last number given, 0 for none."""
+
+
+class Replays(Protocol):
+    async def begin(self, caller: str, key: str, request: bytes, now: int) -> Replay | None:
+        """Note that a request begins; or what is known of the one that `caller` sent with this key within the hour."""
+
+    async def finish(self, caller: str, key: str, answer: bytes) -> None:
+        """Keep the answer to what began."""
 
 
 class Keeping(Protocol):

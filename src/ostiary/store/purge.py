@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ostiary.core.people import KNOWN_FOR
 from ostiary.core.snapshot import SECOND
+from ostiary.store.replays import KEPT as ANSWERED
 from ostiary.store.sql import Line
 from ostiary.store.tokens import KEPT
 
@@ -47,6 +48,10 @@ _ASSIGNMENTS = """
 DELETE FROM assignments WHERE (upstream, tag, hash) IN (
   SELECT upstream, tag, hash FROM assignments WHERE expires < :before ORDER BY expires LIMIT :most)
 """
+_REPLAYS = """
+DELETE FROM replays WHERE (caller, key) IN (
+  SELECT caller, key FROM replays WHERE at < :before ORDER BY at LIMIT :most)
+"""
 
 
 class Stale(NamedTuple):
@@ -65,6 +70,7 @@ STALE = (
     Stale("known_addresses", KNOWN_FOR, _ADDRESSES),
     Stale("assignments", 0, _ASSIGNMENTS),
     Stale("jobs", DAY, _JOBS),
+    Stale("replays", ANSWERED, _REPLAYS),
 )
 
 

@@ -15,6 +15,7 @@ from ostiary.store.droplets import SqlDroplets, SqlJobs
 from ostiary.store.keys import SqlKeys
 from ostiary.store.migrations import HEAD
 from ostiary.store.nodes import SqlNodes
+from ostiary.store.replays import SqlReplays
 from ostiary.store.revisions import SqlRevisions
 from ostiary.store.roles import SqlRoles
 from ostiary.store.schema import current
@@ -73,6 +74,7 @@ class Store:
         self.directors = SqlDirectors(writer, reader, lister)
         self.nodes = SqlNodes(writer, reader)
         self.audit = SqlAudit(writer, lister)
+        self.replays = SqlReplays(writer)
         self.changes = SqlChanges(reader)
 
     async def prepare(self) -> None:

@@ -60,7 +60,7 @@ class Number(str):
 
     def value(self) -> int | float:
         """As JSON means it. Raises ValueError where that is beyond all bounds."""
-        number: int | float = msgspec.json.decode(self)
+        number: int | float = msgspec.json.decode(str(self))
         return number
 
 
