@@ -65,7 +65,7 @@ async def address(control: Control, text: str) -> str:
 
 def tagged(host: str, tag: str) -> tuple[str, str]:
     """A host that may be written HOST@TAG, apart from its tag. Refuses Conflict `host.tag`."""
-    host, _, own = host.partition("@")
+    host, _, own = host.strip().partition("@")
     if own and tag and own != tag:
         raise Conflict("host.tag", "The host and the parameter tag name two tags")
     return host, own or tag

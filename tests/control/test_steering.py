@@ -1,0 +1,168 @@
+"""What workers ask of the director: one host a user, whatever races, restarts or is configured meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+from tests.control.directing import MAIL, MINUTE, SAMIK, A, Asked, B, C, Slow, directed, steer, waiting
+from tests.control.house import House
+
+from ostiary.control.director import AddHost, MoveUser, TurnHost
+from ostiary.control.steering import CHUNK, Steering
+from ostiary.control.whereabouts import DirectorStatusOf, MapUsers
+from ostiary.core.director import Ring, user_hash
+from ostiary.core.snapshot import SECOND
+from ostiary.link.messages import Drain, Place, Question, Unsteer
+
+
+@pytest.fixture
+async def workers(house: House) -> AsyncIterator[Slow]:
+    """Of a house with a director."""
+    yield directed(house)
+    await house.control.steering.close()
+
+
+async def restart(house: House) -> Slow:
+    """Another control process on the same store, with workers of which it knows nothing."""
+    await house.control.steering.close()
+    house.control.workers = workers = Slow()
+    house.control.steering = Steering(
+        house.store.directors, lambda: house.control.rules, lambda: house.control.workers, house.clock
+    )
+    return workers
+
+
+async def test_an_answer_says_where_and_for_how_long(house: House, workers: Slow) -> None:
+    asked = Asked("samik")
+    await house.control.steering.steer(asked.questions, asked.told)
+    assert asked.places == [Place(Question("mail", "", "samik"), B, f"{B}:8012", SAMIK, MINUTE // SECOND)]
+
+
+async def test_a_host_of_ipv6_is_in_brackets(house: House, workers: Slow) -> None:
+    await house.run("director.add", AddHost("2001:db8::1", tag="six", port=81))
+    asked = Asked("samik", tag="six")
+    await house.control.steering.steer(asked.questions, asked.told)
+    assert [each.backend for each in asked.places] == ["[2001:db8::1]:81"]
+
+
+async def test_who_has_no_name_is_steered_by_the_ring_and_not_remembered(house: House, workers: Slow) -> None:
+    ring = Ring([(A, 100), (B, 100)])
+    assert await steer(house, "client ab01", kept=False) == [ring.host(user_hash("client ab01", "%u"))]
+    await house.run("director.down", TurnHost(A))
+    await house.run("director.down", TurnHost(B))
+    assert await steer(house, "client ab01", kept=False) == [""]
+    assert await house.run("director.map", MapUsers()) == []
+
+
+async def test_what_nobody_can_say_has_no_host(house: House, workers: Slow) -> None:
+    assert await steer(house, "samik", tag="eu") == [""]
+    assert await steer(house, "samik", tag="no tag\0") == [""]
+    assert await steer(house, "samik", tag="no tag\0", kept=False) == [""]
+    assert await steer(house, "samik", upstream="web") == [""]
+
+
+async def test_many_questions_at_once_have_an_answer_each(house: House, workers: Slow) -> None:
+    names = [f"user{number}" for number in range(CHUNK + 10)]
+    ring = Ring([(A, 100), (B, 100)])
+    assert await steer(house, *names, "user1") == [ring.host(user_hash(name)) for name in [*names, "user1"]]
+
+
+async def test_two_who_ask_first_at_once_are_told_one_host(house: House, workers: Slow) -> None:
+    """The ring changes between them: still one host."""
+    names = [f"user{number}" for number in range(30)]
+    first, change, second = await asyncio.gather(
+        steer(house, *names), house.run("director.add", AddHost(C)), steer(house, *reversed(names))
+    )
+    assert change.changes == [f"{C} added with 100 vhosts"]
+    assert first == list(reversed(second))
+
+
+async def test_use_prolongs_and_rest_ends(house: House, workers: Slow) -> None:
+    await steer(house, "samik", "user1")
+    house.now += MINUTE // 2
+    await house.control.steering.touch([("mail", "", SAMIK), ("gone", "", 1), ("mail", "a b", 1)])
+    house.now += MINUTE // 2
+    assert [each.user for each in await house.run("director.map", MapUsers())] == ["samik"]
+    await house.run("director.down", TurnHost(B))
+    assert await steer(house, "samik", "user2") == [B, A]
+
+
+async def test_a_restart_keeps_hosts_marks_and_users(house: House, workers: Slow) -> None:
+    await house.run("director.add", AddHost(C, tag="eu", vhosts=5))
+    await house.run("director.down", TurnHost(A))
+    await house.run("director.move", MoveUser("samik", A))
+    before = await house.run("director.status", DirectorStatusOf())
+    await restart(house)
+    assert await house.run("director.status", DirectorStatusOf()) == before
+    assert await steer(house, "samik") == [A]
+
+
+async def test_a_move_goes_on_after_a_restart(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    workers.free.clear()
+    await house.run("director.move", MoveUser("samik", A))
+    later = await restart(house)
+    later.free.clear()
+    asked = await waiting(house, "samik")
+    assert await later.until(1) == [Drain("mail", [("", SAMIK)])]
+    later.free.set()
+    await asked.answered.wait()
+    assert asked.hosts == [A]
+
+
+async def test_whom_nobody_asks_for_is_drained_after_a_restart_too(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    workers.free.clear()
+    await house.run("director.move", MoveUser("samik", A))
+    later = await restart(house)
+    await house.control.steering.settle()
+    assert await later.until(1) == [Drain("mail", [("", SAMIK)])]
+    await house.control.steering.quiet("mail")
+    await house.control.steering.settle()
+    assert len(later.drains) == 1
+
+
+async def test_nobody_waits_for_a_move_longer_than_it_may_last(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    workers.free.clear()
+    await house.run("director.move", MoveUser("samik", A))
+    house.now += house.control.rules.kick_grace
+    assert await steer(house, "samik") == [A]
+
+
+def only_a(house: House) -> None:
+    """A reload without the host B."""
+    house.control.rules = replace(house.control.rules, directors={"mail": replace(MAIL, hosts={A: 8011})})
+
+
+async def test_users_of_a_host_that_is_no_longer_configured_are_forgotten(house: House, workers: Slow) -> None:
+    await steer(house, "samik", "user1")
+    only_a(house)
+    await house.control.steering.settle()
+    assert workers.unsteered == [Unsteer("mail", hosts=[B])]
+    assert workers.drains == [Drain("mail", hosts=[B], close=True)]
+    assert [each.host for each in await house.run("director.map", MapUsers())] == [A]
+
+
+async def test_nobody_is_told_a_host_that_is_gone(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    only_a(house)
+    assert await steer(house, "samik") == [A]
+
+
+async def test_the_configuration_is_settled_once_for_each_change(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    looks = 0
+
+    async def pause(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            only_a(house)
+        if looks == 4:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await house.control.steering.run(pause)
+    assert workers.unsteered == [Unsteer("mail", hosts=[B])]
