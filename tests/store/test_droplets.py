@@ -130,6 +130,8 @@ async def test_an_app_has_an_owner_and_a_first_release(store: Store) -> None:
     assert await store.apps.get("shop") == app
     assert await store.apps.get("shop2") is None
     assert (await store.apps.release("shop"), await store.apps.build("shop")) == (FIRST, None)
+    assert await store.apps.config("shop") == FIRST
+    assert await store.apps.notes("shop", 9) == [Noted(NOW, "ann created initial release")]
     assert await refused(made(store, ann)) == "app.exists"
     assert await refused(made(store, ann, "more", most=1)) == "apps.limit"
 
@@ -183,6 +185,7 @@ async def test_a_release_is_proposed_then_in_force_or_withdrawn(store: Store) ->
     assert app is not None
     assert (app.release, app.template, app.updated) == (2, "job", NOW + 1)
     assert (await store.apps.release("shop"), await store.apps.build("shop")) == (second, second)
+    assert await store.apps.config("shop") == FIRST
     assert await refused(store.apps.settle("shop", 9, "job", RECORD)) == "release.unknown"
 
 

@@ -48,9 +48,9 @@ _RELEASE = f"""
 SELECT {_RELEASE_COLUMNS} FROM releases r JOIN apps a ON a.number = r.app
 WHERE a.id = :id AND r.number = CASE WHEN :number = 0 THEN a.release ELSE :number END
 """
-_BUILD = f"""
+_NEWEST = f"""
 SELECT {_RELEASE_COLUMNS} FROM releases r JOIN apps a ON a.number = r.app
-WHERE a.id = :id AND r.kind = 'build' AND r.number <= a.release ORDER BY r.number DESC LIMIT 1
+WHERE a.id = :id AND (r.kind = 'build') = (:build = 1) AND r.number <= a.release ORDER BY r.number DESC LIMIT 1
 """
 _ADD_RELEASE = """
 INSERT INTO releases (app, number, kind, uuid, author, env, image, created)
@@ -109,6 +109,7 @@ def _create(
         raise Forbidden("apps.limit", "You have reached the limit of apps")
     sql.change(_ADD, id=ident, uuid=uuid, owner=owner, template=template, release=release.number, at=record.at)
     _add_release(sql, _number(sql, ident), release)
+    sql.change(_NOTE, id=ident, at=record.at, text=f"{release.author} created initial release")
     log(sql, "app.created", ident, record)
     return _app(sql.rows(_GET, id=ident)[0])
 
@@ -203,7 +204,10 @@ class SqlApps:
         return _release(await self._reader.each(lambda sql: sql.row(_RELEASE, id=ident, number=number)))
 
     async def build(self, ident: str) -> Release | None:
-        return _release(await self._reader.each(lambda sql: sql.row(_BUILD, id=ident)))
+        return _release(await self._reader.each(lambda sql: sql.row(_NEWEST, id=ident, build=1)))
+
+    async def config(self, ident: str) -> Release | None:
+        return _release(await self._reader.each(lambda sql: sql.row(_NEWEST, id=ident, build=0)))
 
     async def propose(self, ident: str, release: Release) -> None:
         def unit(sql: Sql) -> None:

@@ -121,7 +121,7 @@ class Apps(Protocol):
     async def create(
         self, ident: str, uuid: str, owner: int, template: str, release: Release, most: int, record: Record
     ) -> App:
-        """Make an app with its first release. Refuses Conflict `app.exists`, Forbidden `apps.limit` beyond `most`."""
+        """Make an app with its first release, and note that. Refuses Conflict `app.exists`, Forbidden `apps.limit` beyond `most`."""
 
     async def get(self, ident: str) -> App | None:
         """The app of that id."""
@@ -158,6 +158,9 @@ class Apps(Protocol):
 
     async def build(self, ident: str) -> Release | None:
         """The newest release of kind `build` that is or was in force."""
+
+    async def config(self, ident: str) -> Release | None:
+        """The newest that is or was in force and is of another kind: it has changed the environment."""
 
     async def propose(self, ident: str, release: Release) -> None:
         """Keep the release that is to follow the one in force, in place of one that was proposed before.

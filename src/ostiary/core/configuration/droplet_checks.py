@@ -21,9 +21,17 @@ def checked_droplets(settings: Settings, broken: Set[Where]) -> Iterator[Fault]:
         yield from _default(settings)
         for name, each in settings.droplets.templates.items():
             yield from _template(each, ("droplets", "templates", name), settings.droplets.driver)
+        yield from _of_apps(settings)
     for name in settings.upstreams:
         if ("upstreams", name) not in broken:
             yield from _upstream(settings, name)
+
+
+def _of_apps(settings: Settings) -> Iterator[Fault]:
+    """What new apps run has to be there."""
+    wanted, templates = settings.deis.template, tuple(settings.droplets.templates)
+    if wanted and wanted not in templates:
+        yield Fault(("deis", "template"), f"no template is named {wanted[:64]}{near(wanted, templates)}")
 
 
 def _default(settings: Settings) -> Iterator[Fault]:

@@ -1,5 +1,6 @@
 """What the operations take from the settings."""
 
+from ostiary.core.apps import AppRules
 from ostiary.core.configuration.settings import (
     HOUR,
     DropletHealthSettings,
@@ -35,6 +36,7 @@ def rules(settings: Settings) -> Rules:
         reveal_secrets=apifest.reveal_client_secrets,
         people=people_rules(settings),
         droplets=droplet_rules(settings),
+        apps=AppRules(settings.deis.domain, settings.deis.template, settings.deis.max_apps, settings.deis.max_scale),
         kick_grace=int(settings.gateway.kick_grace),
         node=(settings.cluster.address, settings.cluster.port),
         services={name: tuple(each) for name, each in settings.dialects.doveadm.services.items()},
@@ -69,7 +71,7 @@ def droplet_rules(settings: Settings) -> DropletRules:
         own.concurrency,
         int(own.lock_timeout),
         (own.on_stop or ("keep" if own.driver == "docker" else "stop")) == "keep",
-        tuple(own.images),
+        tuple(own.images) if own.driver == "docker" else (),
         {name: template(name, each) for name, each in own.templates.items()},
         next((name for name, each in own.templates.items() if each.default), ""),
         {name: source(each) for name, each in sources.items() if each is not None},

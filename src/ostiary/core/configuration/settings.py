@@ -174,7 +174,7 @@ PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 class UpstreamDropletSettings(Section, frozen=True):
     """Droplets as backends of an upstream: those of a template, or those of one type of an app."""
 
-    template: Annotated[str, about("all droplets of this template", "web")] = ""
+    template: Annotated[str, about("all droplets of this template that are no app's", "web")] = ""
     app: Annotated[str, about("or all droplets of this app", "shop")] = ""
     type: Annotated[str, about("of the app: which of its process types", "web")] = "web"
     port: Annotated[PortNumber | None, about("port of the template; absent: its first", "80")] = None
@@ -387,6 +387,13 @@ class DeisSettings(Section, frozen=True):
     page_size: Annotated[
         Annotated[int, Meta(ge=1, le=1000)], about("entries of a page that does not say how many", "100")
     ] = 100
+    domain: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")],
+        about("the URL of an app is its id and this; a label, nothing is routed by it", "apps.example.com"),
+    ] = "ostiary.local"
+    template: Annotated[str, about("what new apps run; empty: the default template of droplets", "web")] = ""
+    max_apps: Annotated[Annotated[int, Meta(ge=0, le=100_000)], about("apps that one user may own", "50")] = 50
+    max_scale: Annotated[Annotated[int, Meta(ge=0, le=10_000)], about("droplets that an app may have", "32")] = 32
 
 
 class PasswordSettings(Section, frozen=True):

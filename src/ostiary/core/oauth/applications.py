@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from ostiary.core.apps import AppRules
 from ostiary.core.digest import equal
 from ostiary.core.director import DirectorRules
 from ostiary.core.droplets import DropletRules
@@ -67,6 +68,7 @@ class Rules(Struct, frozen=True):
     directors: Mapping[str, DirectorRules] = {}
     """Upstreams with `balance: director`, by name."""
     droplets: DropletRules = DropletRules()
+    apps: AppRules = AppRules()
     node: tuple[str, int] = ("127.0.0.1", 9090)
     """Address and port by which other nodes know this one."""
     kick_grace: int = 5_000_000
