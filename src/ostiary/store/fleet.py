@@ -121,7 +121,10 @@ class Apps(Protocol):
     async def create(
         self, ident: str, uuid: str, owner: int, template: str, release: Release, most: int, record: Record
     ) -> App:
-        """Make an app with its first release, and note that. Refuses Conflict `app.exists`, Forbidden `apps.limit` beyond `most`."""
+        """Make an app with its first release, and note that.
+
+        Refuses Conflict `app.exists`, Forbidden `apps.limit` beyond `most`.
+        """
 
     async def get(self, ident: str) -> App | None:
         """The app of that id."""
