@@ -9,16 +9,18 @@ from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Order, Report
 from ostiary.link.orders import Result
 from ostiary.link.receipt import Receipt, WorkerStatus
-from ostiary.store import people, places, ports
+from ostiary.store import fleet, people, places, ports
 
 if TYPE_CHECKING:
     from ostiary.control.authority import Authority
     from ostiary.control.csrf import Csrf
+    from ostiary.control.jobs import Jobs
     from ostiary.control.hosts import Resolve
     from ostiary.control.keys import Keys
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
     from ostiary.control.penalties import Penalties
+    from ostiary.control.reconciler import Reconciler
     from ostiary.control.reload import Reloader
     from ostiary.control.services import Services
     from ostiary.control.steering import Steering
@@ -37,7 +39,7 @@ class Workers(Protocol):
     async def collect(self) -> list[Report]:
         """A report of each worker that answers within a second."""
 
-    async def order(self, order: Order, patience: float = 10.0) -> list[Result]:
+    async def order(self, order: Order, patience: float = 5.0) -> list[Result]:
         """Have every worker carry out `order`; what each said. Refuses Unavailable `workers.silent`."""
 
     def status(self) -> list[WorkerStatus]:
@@ -61,9 +63,10 @@ class Control:
     changes: ports.Changes
     directors: places.Directors
     nodes: places.Nodes
-    keeping: ports.Keeping
-    workers: Workers
     replays: ports.Replays
+    keeping: ports.Keeping
+    apps: fleet.Apps
+    workers: Workers
     configuration: "Reloader"
     """What serves now, and how another comes in its place."""
     authority: "Authority"
@@ -81,6 +84,10 @@ class Control:
     csrf: "Csrf"
     totp_vault: "Vault"
     """Of TOTP secrets; each belongs to the number of its user."""
+    droplet_vault: "Vault"
+    """Of environments: a droplet's belongs to its id, an app's to `app UUID`."""
+    reconciler: "Reconciler"
+    jobs: "Jobs"
     clock: Callable[[], int]
     """Unix time in microseconds."""
     entropy: Callable[[int], bytes]

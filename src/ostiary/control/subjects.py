@@ -8,6 +8,8 @@ from ostiary.control import (
     config,
     credentials,
     director,
+    droplets,
+    jobs,
     keys,
     login,
     node,
@@ -29,8 +31,8 @@ from ostiary.control import (
 from ostiary.control.registry import Registry
 
 SUBJECTS = (
-    applications, audit, caches, codes, config, credentials, keys, login, node, penalties, revisions, roles, routes,
-    scopes, services, sessions, settings, stats, store, tokens, users,
+    applications, audit, caches, codes, config, credentials, droplets, jobs, keys, login, node, penalties, revisions,
+    roles, routes, scopes, services, sessions, settings, stats, store, tokens, users,
     director, nodes, whereabouts,
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 CLIENTS = b"ostiary client secrets 1"
 TOTP = b"ostiary totp secrets 1"
+DROPLETS = b"ostiary droplet environments 1"
 NONCE = 12
 
 

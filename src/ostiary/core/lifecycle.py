@@ -80,6 +80,8 @@ class Life(Struct, frozen=True):
     launched: int = 0
     """When it was last ordered to start."""
     started: int | None = None
+    before: int | None = None
+    """When the life before this one had started: what is still told of that is known."""
     finished: int | None = None
     exit_code: int | None = None
     clean: bool = False
@@ -112,9 +114,10 @@ def launch(life: Life, at: int, *, checked: bool) -> Life:
     """It is being started, if that is wanted; `checked`: it has a health check."""
     if life.wanted != "running" or life.state == "running":
         return life
+    before = life.before if life.started is None else life.started
     return replace(
-        step(life, Event.LAUNCH), health="starting" if checked else "none", launched=at, started=None, finished=None,
-        exit_code=None, clean=False, due=0, restarts=life.restarts + (life.state == "crashed"),
+        step(life, Event.LAUNCH), health="starting" if checked else "none", launched=at, before=before, started=None,
+        finished=None, exit_code=None, clean=False, due=0, restarts=life.restarts + (life.state == "crashed"),
     )  # fmt: skip
 
 
@@ -156,14 +159,15 @@ def failed(life: Life, at: int, code: int | None) -> Life:
     return _ended(life, Event.FAIL, at, code)
 
 
-def ended(life: Life, at: int, code: int | None, restarts: Restarts) -> Life:
-    """It has ended by itself (or was ended because it was unhealthy): what the policy makes of that.
+def ended(life: Life, at: int, code: int | None, restarts: Restarts, *, unwell: bool = False) -> Life:
+    """It has ended by itself (`unwell`: or was ended because it was unhealthy): what the policy makes of that.
 
     Whose end nobody saw counts as failed.
     """
     if not life.alive:
         return life
-    if life.wanted != "running" or restarts.policy == "never" or (restarts.policy == "on_failure" and code == 0):
+    well = restarts.policy == "on_failure" and code == 0 and not unwell
+    if life.wanted != "running" or restarts.policy == "never" or well:
         return _ended(life, Event.EXIT, at, code)
     began = life.launched if life.started is None else life.started
     streak = 0 if at - began >= restarts.reset_after else life.streak

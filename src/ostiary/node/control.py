@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -38,8 +39,8 @@ from ostiary.dialects.cikit import Cikit
 from ostiary.dialects.deis import Deis
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.doorman import Doorman
-from ostiary.dialects.http import Listener
 from ostiary.dialects.doveadm import Doveadm
+from ostiary.dialects.http import Listener
 from ostiary.dialects.native import Native
 from ostiary.dialects.native.metrics import Metrics
 from ostiary.dialects.oauth import Oauth
@@ -48,8 +49,10 @@ from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
 from ostiary.gateway.worker import Worker
 from ostiary.link.client import Client
-from ostiary.link.server import Server
+from ostiary.link.messages import Place, Question
+from ostiary.link.server import Server, Steering
 from ostiary.node.child import until_told
+from ostiary.node.drivers import driver_of
 from ostiary.node.log import open_log
 from ostiary.node.start import TOLD, Start, keep, recall
 from ostiary.node.wiring import Wiring, monotonic_microseconds, unix_microseconds
@@ -112,13 +115,17 @@ class Room:
         self.form = "json"
         self.gateway = ""
         """Its URL, once it is known."""
+        self.configured = asyncio.Event()
+        """Set from the first configuration on."""
         open_log("control", lambda: self.form)
-        key = key_in(Path(start.state_dir), os.urandom)
+        self.key = key = key_in(Path(start.state_dir), os.urandom)
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
         clocks = (unix_microseconds, monotonic_microseconds)
         wiring = Wiring(store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True))
         authority = wiring.authority
-        self.server = Server(authority, max(1, start.processes), steering=wiring.steering)
+        self.server = Server(
+            authority, max(1, start.processes), steering=OnceConfigured(wiring.steering, self.configured)
+        )
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -162,6 +169,8 @@ class Room:
     def applied(self, built: Built) -> None:
         """Take from a configuration that serves what is not the workers'."""
         self.control.rules = built.compiled.rules
+        self.configured.set()
+        self.control.reconciler.configured()
         self.form = built.settings.log.format
         logging.getLogger("ostiary").setLevel(built.settings.log.level)
         report(drain=built.settings.gateway.drain_timeout / SECOND)
@@ -180,6 +189,7 @@ class Room:
             linked.append(tasks.create_task(self.tail.run()))
             linked.append(tasks.create_task(self.control.steering.run(asyncio.sleep)))
             linked.append(tasks.create_task(Health(self.control, monotonic_microseconds, asyncio.sleep).run()))
+            linked.append(tasks.create_task(self.control.reconciler.run()))
             report(ready=self.reloader.revision)
             await ending.wait()
         await self.close()
@@ -205,6 +215,8 @@ class Room:
         if not resume or await self.reloader.resume() is None:
             await self.reloader.start()
         await self.own()
+        await self.control.jobs.open()
+        await self.control.reconciler.open(driver_of(self.settings().droplets, Path(self.start.state_dir), self.key))
         await self.public.listen(socket.socket(fileno=PUBLIC))
         await self.admin.listen(socket.socket(fileno=ADMIN))
 
@@ -238,6 +250,8 @@ class Room:
         else:
             await self.deserted()
         await asyncio.gather(self.public.drain(), self.admin.drain())
+        await self.control.jobs.close()
+        await self.control.reconciler.close()
         await self.control.steering.close()
         await self.registry.settled()
         await self.reloader.close()
@@ -251,6 +265,22 @@ class Room:
                 await self.server.deserted()
         except TimeoutError:
             log.warning("workers have not ended")
+
+
+class OnceConfigured:
+    """Steering that waits for the configuration: workers of a predecessor ask before there is one."""
+
+    def __init__(self, steering: Steering, configured: asyncio.Event) -> None:
+        self._steering = steering
+        self._configured = configured
+
+    async def steer(self, questions: Sequence[Question], told: Callable[[list[Place]], None]) -> None:
+        await self._configured.wait()
+        await self._steering.steer(questions, told)
+
+    async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+        await self._configured.wait()
+        await self._steering.touch(used)
 
 
 @cache

@@ -1,5 +1,6 @@
 """What the operations work with, put together: the concrete store, keys and counters behind the ports of Control."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -7,15 +8,18 @@ from ostiary.control.authority import Authority
 from ostiary.control.control import Control, Workers
 from ostiary.control.csrf import Csrf
 from ostiary.control.hosts import resolve
+from ostiary.control.jobs import Jobs
 from ostiary.control.keys import Keys
 from ostiary.control.login import Login
 from ostiary.control.passwords import OWASP, Cost, Passwords
 from ostiary.control.penalties import Penalties
 from ostiary.control.principals import SESSION_KEYS
+from ostiary.control.reconciler import Reconciler
 from ostiary.control.reload import Reloader
 from ostiary.control.services import Services
 from ostiary.control.steering import Steering
-from ostiary.control.vault import TOTP, Vault
+from ostiary.control.vault import DROPLETS, TOTP, Vault
+from ostiary.core.droplets import DropletRules
 from ostiary.core.oauth import Rules
 from ostiary.core.people import OwnKey, PeopleRules
 from ostiary.store.ports import Keeping
@@ -57,6 +61,7 @@ class Wiring:
         """Control with its workers and its configuration, which know each other already."""
         store, key, clock, entropy = self._store, self._key, self._clock, self._entropy
         penalties, totp_vault = self.penalties, Vault(key, entropy, TOTP)
+        vault = Vault(key, entropy, DROPLETS)
         self.control = Control(
             scopes=store.scopes,
             applications=store.applications,
@@ -71,12 +76,16 @@ class Wiring:
             changes=store.changes,
             directors=store.directors,
             nodes=store.nodes,
+            replays=store.replays,
             mode=store.mode,
             keeping=self._keeping,
+            apps=store.apps,
+            droplet_vault=vault,
+            reconciler=Reconciler(store.droplets, workers, vault, self.droplets, clock, entropy, sys.executable),
+            jobs=Jobs(store.jobs, clock, entropy),
             workers=workers,
             configuration=configuration,
             authority=self.authority,
-            replays=store.replays,
             steering=self.steering,
             resolve=resolve,
             login=Login(store.users, self.passwords, penalties, totp_vault, self.people, clock),
@@ -106,6 +115,10 @@ class Wiring:
     def people(self) -> PeopleRules:
         """The part that is about people."""
         return self.control.rules.people
+
+    def droplets(self) -> DropletRules:
+        """The part that is about droplets."""
+        return self.control.rules.droplets
 
     def configured(self, purpose: str) -> Sequence[OwnKey]:
         """The keys of a purpose that the configuration brings."""

@@ -1,0 +1,698 @@
+"""The reconciler: the one place that brings droplets to what is wanted of them.
+
+What is wanted is committed before anything is done, what came of it afterwards. So whatever control dies in, its
+successor finds in the store what should be and at the driver what is, and goes on from there:
+
+    wanted running: starts it, or adopts its process     wanted stopped: ends it     wanted gone: removes it
+    unknown to the store: removed (its row is written first and deleted last)
+
+Operations on one droplet hold its lock, in order of arrival. Nothing that happens by itself (an end, a restart that is
+due, a verdict of a health check) waits for an operation: it is noted at once, and acted upon under the lock.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from ostiary.control.charge import Charge, Droplet, Gate, recipe_of, sealed_text, seconds
+from ostiary.control.free_ports import FreePorts
+from ostiary.control.members import Members, Workers
+from ostiary.control.vault import Vault
+from ostiary.core import lifecycle
+from ostiary.core.droplets import DropletRules, Place, Recipe, Template
+from ostiary.core.lifecycle import Life, Wanted
+from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
+from ostiary.core.snapshot import SECOND
+from ostiary.drivers.absent import Absent
+from ostiary.drivers.port import Driver, Seen, Usage
+from ostiary.store import fleet
+from ostiary.store.fleet import Kept
+
+log = logging.getLogger("ostiary.droplets")
+
+ALIVE_AFTER = 1.0
+"""Seconds after which one without a health check counts as ready."""
+RETRY = 1.0
+"""Seconds between two tries to reach the engine."""
+OPENING = 1.0
+"""Seconds that a start of control waits for the engine: workers need it back before their leases end."""
+NOTICE = 0.1
+"""Seconds in which a driver tells of an end that it has brought about; then it is asked."""
+TRIES = 20
+"""Sets of ports that are tried where others take them at the same moment."""
+PLAY = SECOND
+"""How far a driver's clock may be behind ours (processes are timed in ticks)."""
+
+
+class Reconciler:
+    """All droplets of this node. `clock` is Unix microseconds; `python` is what `{python}` stands for in a process."""
+
+    def __init__(
+        self,
+        droplets: fleet.Droplets,
+        workers: Workers,
+        vault: Vault,
+        rules: Callable[[], DropletRules],
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        python: str,
+    ) -> None:
+        self._store = droplets
+        self._driver: Driver = Absent()
+        self._vault = vault
+        self._rules = rules
+        self._clock = clock
+        self._entropy = entropy
+        self._python = python
+        self._charges: dict[str, Charge] = {}
+        """By name, oldest first."""
+        self._ids: dict[str, Charge] = {}
+        self._ports = FreePorts(entropy)
+        self._taken: set[int] = set()
+        self._gate = Gate(rules)
+        self._members = Members(workers, rules, self._charges.values)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._needed = asyncio.Event()
+        """Set when there are droplets, or may be: until then no engine is asked for."""
+        self._opened = False
+        self._reached = False
+        self._closing = False
+        self._events: AsyncIterator[Seen] | None = None
+
+    # Beginning and end
+
+    async def open(self, driver: Driver) -> None:
+        """Take every droplet into care and adopt what runs. Where the engine is away, `run` goes on trying."""
+        self._driver = driver
+        for kept in await self._store.all():
+            self._take(kept, recipe_of(self._vault.open(kept.id, kept.recipe)))
+        self._opened = True
+        self.configured()
+        try:
+            async with asyncio.timeout(OPENING):
+                if self._needed.is_set():
+                    await self._reach()
+        except (Unavailable, TimeoutError) as problem:
+            log.error("The engine of droplets cannot be reached: %s", problem or "no answer")
+
+    async def run(self) -> None:
+        """Follow what happens, for ever; ends by being cancelled."""
+        while True:
+            await self._needed.wait()
+            try:
+                await self._follow()
+            except Unavailable as problem:
+                log.warning("The engine of droplets is away: %s", problem.message)
+            self._lose()
+            await asyncio.sleep(RETRY)
+
+    async def close(self) -> None:
+        """Let go of all droplets: they live on, or are ended if the settings say so. They come again at a start."""
+        self._closing = True
+        for charge in self._charges.values():
+            charge.quiet()
+            charge.wake()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        stop = self._reached and not self._rules().keep
+        if stop:
+            living = [each for each in self._charges.values() if each.life.alive]
+            await asyncio.gather(*map(self._park, living), return_exceptions=True)
+        if self._needed.is_set():
+            await self._driver.close(stop=stop)
+
+    async def _park(self, charge: Charge) -> None:
+        """End one that is to start again with the node."""
+        if charge.life.wanted == "running":
+            await self._store.live(charge.id, replace(charge.life, state="created", health="none"))
+        stop = charge.recipe.template.stop
+        await self._driver.stop(charge.id, stop.signal, stop.timeout)
+
+    def configured(self) -> None:
+        """The rules have changed: workers hear who serves which upstream now."""
+        if self._opened and (self._charges or self._rules().templates):
+            self._needed.set()
+        if self._reached:
+            self._spawn(self._members.tell())
+
+    # What operators ask
+
+    @property
+    def driver(self) -> Driver:
+        return self._driver
+
+    def all(self) -> list[Droplet]:
+        """All, as they are now, newest first."""
+        return [self._shown(each) for each in reversed(self._charges.values())]
+
+    def get(self, name: str) -> Droplet:
+        """One, as it is now. Refuses NotFound `droplet.unknown`."""
+        return self._shown(self._charge(name))
+
+    def of_app(self, app: str) -> list[tuple[Place, Droplet]]:
+        """Those of an app, by type and number."""
+        places = [(each.kept.place, each) for each in self._charges.values() if each.app == app]
+        found = [(place, self._shown(each)) for place, each in places if place is not None]
+        return sorted(found, key=lambda each: (each[0].type, each[0].number))
+
+    def disposable(self, name: str) -> None:
+        """Refuse NotFound `droplet.unknown`, Conflict `droplet.app` to who would delete it by itself."""
+        charge = self._charge(name)
+        if charge.app:
+            raise Conflict("droplet.app", f"The droplet belongs to app {charge.app}")
+
+    def reach(self) -> None:
+        """Refuse Unavailable `driver.unavailable` while the engine is away."""
+        if not self._reached or self._closing:
+            raise Unavailable("driver.unavailable", "The droplet engine cannot be reached")
+
+    async def make(self, recipe: Recipe, name: str = "", place: Place | None = None) -> str:
+        """Keep a new droplet, which is wanted running; its name. `begin` starts it.
+
+        Refuses Conflict `droplets.limit`, `droplet.exists`, Unavailable `driver.unavailable`, `ports.none`.
+        """
+        self.reach()
+        rules = self._rules()
+        for _ in range(TRIES):
+            ident = self._entropy(6).hex()
+            ports = self._free(recipe.template)
+            sealed = self._vault.close(ident, sealed_text(recipe))
+            kept = Kept(ident, name, recipe.template.name, self._clock(), ports, sealed, Life(), place)
+            try:
+                kept = await self._store.create(kept, rules.prefix, rules.max)
+            except Refusal as refusal:
+                self._taken.difference_update(ports.values())
+                if refusal.code != "port.taken":
+                    raise
+            else:
+                return self._take(kept, recipe).name
+        raise Unavailable("ports.none", "No port is free", 60)
+
+    async def begin(self, name: str) -> None:
+        """Start what was made. What could not even be created is forgotten. Refuses Conflict `droplet.failed`."""
+        async with self._held(name) as charge:
+            if charge.life.wanted != "running" or charge.life.state != "created":
+                return
+            try:
+                await self._driver_makes(charge)
+            except Refusal:
+                # What an engine that went away may have of it is unknown to the store, and removed when it is back.
+                await self._forget(charge)
+                raise
+            await self._bring_up(charge)
+
+    async def create(self, recipe: Recipe, name: str = "", place: Place | None = None) -> Droplet:
+        """Make and start one; returns when it is ready. Refuses as `make` and `begin` do."""
+        made = await self.make(recipe, name, place)
+        await self.begin(made)
+        return self.get(made)
+
+    async def start(self, name: str) -> Droplet:
+        """Start it; one that runs goes on. Returns when it is ready. Refuses Conflict `droplet.failed`."""
+        async with self._held(name) as charge:
+            await self._want(charge, "running")
+            await self._bring_up(charge)
+            return self._shown(charge)
+
+    async def stop(self, name: str) -> Droplet:
+        """Drain and end it; returns when it has ended. Nothing starts it again but an operator."""
+        async with self._held(name) as charge:
+            await self._want(charge, "stopped")
+            await self._bring_down(charge)
+            await self._note(charge)
+            return self._shown(charge)
+
+    async def restart(self, name: str, recipe: Recipe | None = None, release: int | None = None) -> Droplet:
+        """Drain and end it, and start it again, with a `recipe` made anew from that. Returns when it is ready."""
+        async with self._held(name) as charge:
+            await self._want(charge, "running")
+            # Until it is launched the store says that it is being ended and is wanted: a successor launches it.
+            await self._bring_down(charge)
+            if recipe is not None:
+                await self._remake(charge, recipe, release)
+            await self._bring_up(charge)
+            return self._shown(charge)
+
+    async def delete(self, name: str, *, owned: bool = False) -> None:
+        """Drain, end and remove it; returns when nothing of it is left. `owned`: its app asks."""
+        if not owned:
+            self.disposable(name)
+        async with self._held(name) as charge:
+            await self._want(charge, "gone")
+            await self._bring_down(charge)
+            await self._erase(charge)
+
+    async def logs(self, name: str, tail: int) -> Sequence[bytes]:
+        """The last lines without line ends; none of one that has never run."""
+        charge = self._charge(name)
+        try:
+            return await self._driver.logs(charge.id, tail)
+        except NotFound:
+            return []
+
+    def follow(self, name: str, tail: int) -> AsyncIterator[bytes]:
+        """The same, then each line as it comes, until the droplet is deleted."""
+        return self._driver.follow(self._charge(name).id, tail)
+
+    async def usage(self, name: str) -> Usage:
+        """What it uses now; nothing is known of one that does not live."""
+        charge = self._charge(name)
+        if not charge.life.alive:
+            return Usage()
+        try:
+            return await self._driver.usage(charge.id)
+        except NotFound:
+            return Usage()
+
+    # Under the lock
+
+    async def _bring_up(self, charge: Charge) -> None:
+        """Have it run and be ready."""
+        if charge.life.state == "running":
+            return
+        if charge.life.state != "starting":
+            await self._launch(charge)
+        launched = charge.life.launched
+        try:
+            await self._ready(charge)
+        except TimeoutError:
+            await self._give_up(charge)
+        if charge.life.launched != launched or not charge.runs:
+            raise self._failure(charge)
+        await self._note(charge)
+
+    async def _launch(self, charge: Charge) -> None:
+        """Start its process. What it waits for next is noted by itself."""
+        async with self._gate:
+            checked = charge.recipe.template.health is not None
+            at = self._clock()
+            await self._commit(charge, lambda life: lifecycle.launch(life, at, checked=checked))
+            charge.end = None
+            try:
+                await self._driver_makes(charge)
+                with _meaning():
+                    await self._driver.start(charge.id)
+            except Conflict:
+                charge.become(lifecycle.failed(charge.life, self._clock(), None))
+                await self._note(charge)
+                raise
+        if charge.life.state == "starting":
+            if charge.life.started is None:
+                charge.become(replace(charge.life, started=self._clock()))
+            self._watch_over(charge)
+
+    async def _bring_down(self, charge: Charge) -> None:
+        """Have it ended, as was asked for."""
+        if not charge.life.alive:
+            charge.become(lifecycle.stop(charge.life))
+        else:
+            code, at, killed = await self._end(charge)
+            charge.become(lifecycle.stopped(charge.life, at, code, killed=killed))
+
+    async def _end(self, charge: Charge) -> tuple[int | None, int, bool]:
+        """Drain it and end its process: the exit code, when, and whether it had to be killed."""
+        served, stop = charge.life.state == "running", charge.recipe.template.stop
+        charge.end = None
+        charge.quiet()
+        charge.become(lifecycle.stop(charge.life))
+        await self._note(charge)
+        await self._members.tell()
+        if served and charge.end is None:
+            await self._members.drain(charge, stop.drain)
+        try:
+            with _meaning():
+                killed = await self._driver.stop(charge.id, stop.signal, stop.timeout)
+        except NotFound:
+            return None, self._clock(), False
+        seen = await self._seen_end(charge)
+        return seen.exit_code, seen.finished or self._clock(), killed
+
+    async def _seen_end(self, charge: Charge) -> Seen:
+        """How it ended, as the driver tells it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICE):
+                while charge.end is None and self._reached:
+                    await charge.moved()
+        seen = charge.end or (await self._driver.look()).get(charge.id) or Seen(charge.id, "gone")
+        self._began(charge, seen)
+        return seen
+
+    async def _give_up(self, charge: Charge) -> None:
+        """End one that was not ready in time."""
+        code, at, _ = await self._end(charge)
+        charge.become(lifecycle.failed(charge.life, at, code))
+        await self._note(charge)
+        limit = charge.recipe.template.start_timeout / SECOND
+        raise Conflict("droplet.failed", f"Droplet {charge.name} was not healthy within {limit:g} s")
+
+    async def _remake(self, charge: Charge, recipe: Recipe, release: int | None) -> None:
+        """Have it made from something else. Its ports stay those that it was given."""
+        with _meaning():
+            await self._driver.remove(charge.id)
+        place = charge.kept.place
+        if place is not None and release is not None:
+            place = replace(place, release=release)
+        sealed, life = self._vault.close(charge.id, sealed_text(recipe)), replace(charge.life, state="created")
+        await self._store.remake(charge.id, recipe.template.name, sealed, life, place)
+        charge.kept = replace(charge.kept, template=recipe.template.name, place=place, recipe=sealed)
+        charge.recipe = recipe
+
+    async def _erase(self, charge: Charge) -> None:
+        """Leave nothing of it; its row goes last."""
+        with _meaning():
+            await self._driver.remove(charge.id)
+        await self._forget(charge)
+
+    async def _forget(self, charge: Charge) -> None:
+        await self._store.delete(charge.id)
+        charge.removed = True
+        charge.quiet()
+        self._charges.pop(charge.name, None)
+        self._ids.pop(charge.id, None)
+        self._taken.difference_update(charge.ports.values())
+        charge.wake()
+
+    async def _want(self, charge: Charge, wanted: Wanted) -> None:
+        """Commit what is wanted, before anything is done for it."""
+        await self._commit(charge, lambda life: lifecycle.want(life, wanted))
+
+    async def _commit(self, charge: Charge, change: Callable[[Life], Life]) -> None:
+        """Keep a change of its life, then have it be so; what happened meanwhile is kept too."""
+        kept = change(charge.life)
+        await self._store.live(charge.id, kept)
+        charge.become(change(charge.life))
+        if charge.life != kept:
+            await self._note(charge)
+
+    async def _driver_makes(self, charge: Charge) -> None:
+        with _meaning():
+            await self._driver.create(charge.spec(self._driver.name, self._python))
+
+    async def _note(self, charge: Charge) -> None:
+        await self._store.live(charge.id, charge.life)
+
+    # What happens by itself
+
+    def _watch_over(self, charge: Charge) -> None:
+        """Find out when it is ready, and whether it stays so."""
+        if charge.recipe.template.health is not None:
+            charge.probed(lambda well: self._told(charge, well))
+        elif charge.life.state == "starting":
+            charge.later(ALIVE_AFTER, lambda: self._ready_now(charge))
+
+    def _ready_now(self, charge: Charge) -> None:
+        charge.become(lifecycle.ready(charge.life))
+        self._spawn(self._note(charge))
+
+    def _told(self, charge: Charge, well: bool) -> None:
+        """Its health check has come to a verdict."""
+        if charge.life.state == "starting":
+            if well:
+                self._ready_now(charge)
+            return
+        charge.become(lifecycle.beat(charge.life, healthy=well))
+        self._spawn(self._note(charge))
+        if not well and charge.life.state == "running":
+            log.warning("Droplet %s is unhealthy", charge.name)
+            self._spawn(self._replace(charge))
+
+    async def _replace(self, charge: Charge) -> None:
+        """Restart one that is unhealthy, as its policy says; `never` leaves it as it is, outside its upstreams."""
+        restart = charge.recipe.template.restart
+        async with charge.lock:
+            life = charge.life
+            if life.state != "running" or life.health != "unhealthy" or restart.policy == "never":
+                return
+            code, at, _ = await self._end(charge)
+            self._over(charge, lifecycle.ended(charge.life, at, code, restart, unwell=True))
+            await self._note(charge)
+
+    def _see(self, seen: Seen) -> None:
+        """The driver tells what has happened to a droplet."""
+        charge = self._ids.get(seen.droplet)
+        if charge is None or self._closing:
+            return
+        life = charge.life
+        if seen.state == "running":
+            self._began(charge, seen)
+        elif seen.state == "gone":
+            self._spawn(self._look_for(charge))
+        elif seen.state != "exited" or (seen.started is not None and seen.started == life.before):
+            return  # the end of a life that is known to have ended
+        elif life.state == "stopping":
+            charge.end = seen
+            charge.wake()
+        elif life.alive:
+            self._lost(charge, seen)
+
+    def _began(self, charge: Charge, seen: Seen) -> None:
+        """When its life has begun, as the driver has it: by that lives are told apart."""
+        if charge.life.alive and seen.started is not None:
+            charge.become(replace(charge.life, started=seen.started))
+
+    async def _look_for(self, charge: Charge) -> None:
+        """It may have been removed behind our back, if it was not we who removed it."""
+        async with charge.lock:
+            seen = (await self._driver.look()).get(charge.id)
+            if not charge.removed and (seen is None or seen.state == "gone"):
+                self._lost(charge, Seen(charge.id, "gone"))
+
+    def _lost(self, charge: Charge, seen: Seen) -> None:
+        """It has ended by itself, or was removed behind our back: then it is made again, or has failed."""
+        at = seen.finished or self._clock()
+        self._began(charge, seen)
+        if charge.life.alive:
+            self._over(charge, lifecycle.ended(charge.life, at, seen.exit_code, charge.recipe.template.restart))
+        if seen.state == "gone" and charge.life.state == "exited":
+            charge.become(lifecycle.failed(charge.life, at, None))
+        self._spawn(self._note(charge))
+
+    def _over(self, charge: Charge, life: Life) -> None:
+        """Its life is over; what follows is decided."""
+        charge.become(life)
+        if life.state == "crashed":
+            wait = life.due - self._clock()
+            log.warning("Droplet %s ended with code %s; restart in %g s", charge.name, life.exit_code, seconds(wait))
+            charge.later(seconds(wait), lambda: self._spawn(self._again(charge)))
+        elif life.state == "failed":
+            log.error("Droplet %s ended with code %s and is given up", charge.name, life.exit_code)
+
+    async def _again(self, charge: Charge, *, anew: bool = False) -> None:
+        """Start one whose restart is due; `anew`: or that control was about to start when it died."""
+        async with charge.lock:
+            if charge.removed or charge.life.wanted != "running" or (charge.life.alive and not anew):
+                return
+            await self._launch(charge)
+            launched = charge.life.launched
+        try:
+            await self._ready(charge)
+        except TimeoutError:
+            async with charge.lock:
+                if charge.life.state == "starting" and charge.life.launched == launched:
+                    await self._give_up(charge)
+
+    async def _ready(self, charge: Charge) -> None:
+        """Wait until it does not start any more. Raises TimeoutError when its time is over."""
+        limit = charge.recipe.template.start_timeout
+        left = charge.life.launched + limit - self._clock()
+        async with asyncio.timeout(seconds(max(0, min(left, limit)))):
+            while charge.life.state == "starting":
+                self.reach()
+                await charge.moved()
+
+    def _failure(self, charge: Charge) -> Refusal:
+        """Why it does not run."""
+        if not self._reached:
+            return Unavailable("driver.unavailable", "The droplet engine cannot be reached")
+        code = charge.life.exit_code
+        how = "ended" if code is None else f"exited with code {code}"
+        return Conflict("droplet.failed", f"Droplet {charge.name} {how}")
+
+    # The engine
+
+    async def _reach(self) -> None:
+        """Begin to follow the engine and adopt what it runs. Refuses Unavailable."""
+        await self._driver.open()
+        self._events = self._driver.watch()
+        seen = await self._driver.look()
+        self._reached = True
+        self._warn()
+        for charge in tuple(self._charges.values()):
+            charge.wake()
+            self._adopt(charge, seen.get(charge.id))
+        for ident in seen.keys() - self._ids.keys():
+            log.warning("Droplet %s is unknown here and is removed", ident)
+            self._spawn(self._remove(ident))
+        self._spawn(self._members.tell())
+
+    async def _follow(self) -> None:
+        if self._events is None:
+            await self._reach()
+        events, self._events = self._events, None
+        if events is not None:
+            async for seen in events:
+                self._see(seen)
+
+    def _lose(self) -> None:
+        """The engine is away: what is known holds, and nothing is known."""
+        self._reached, self._events = False, None
+        for charge in self._charges.values():
+            charge.wake()
+
+    def _adopt(self, charge: Charge, seen: Seen | None) -> None:
+        """Go on from what is wanted and what is."""
+        life, runs = charge.life, seen is not None and seen.state == "running"
+        if charge.lock.locked():
+            self._spawn(self._adopt_later(charge))
+        elif life.wanted == "gone":
+            self._spawn(self._finish(charge, partial(self.delete, charge.name, owned=True)))
+        elif runs and seen is not None:
+            self._found(charge, seen)
+        elif life.wanted == "stopped":
+            self._rest(charge, seen)
+        elif life.state == "crashed":
+            charge.later(seconds(life.due - self._clock()), lambda: self._spawn(self._again(charge)))
+        elif life.state == "running" or (life.state == "starting" and _of_this_life(life, seen)):
+            self._lost(charge, seen or Seen(charge.id, "gone"))
+        elif life.state in ("created", "starting", "stopping"):
+            self._spawn(self._again(charge, anew=True))
+        elif seen is None or seen.state == "gone":
+            self._lost(charge, Seen(charge.id, "gone"))
+
+    async def _adopt_later(self, charge: Charge) -> None:
+        """The same, when the operation that was cut off is over."""
+        async with charge.lock:
+            seen = (await self._driver.look()).get(charge.id)
+        if not charge.removed:
+            self._adopt(charge, seen)
+
+    def _found(self, charge: Charge, seen: Seen) -> None:
+        """Its process runs."""
+        if charge.life.wanted != "running":
+            self._spawn(self._finish(charge, partial(self.stop, charge.name)))
+            return
+        checked = charge.recipe.template.health is not None
+        charge.become(lifecycle.found(charge.life, seen.started, checked=checked))
+        self._watch_over(charge)
+        if charge.life.health == "unhealthy":
+            self._spawn(self._replace(charge))
+        elif charge.life.state == "starting":
+            self._spawn(self._await_start(charge))
+
+    async def _await_start(self, charge: Charge) -> None:
+        """Give one that was found starting its whole time."""
+        launched = charge.life.launched
+        try:
+            async with asyncio.timeout(seconds(charge.recipe.template.start_timeout)):
+                while charge.life.state == "starting":
+                    await charge.moved()
+        except TimeoutError:
+            async with charge.lock:
+                if charge.life.state == "starting" and charge.life.launched == launched:
+                    await self._give_up(charge)
+
+    def _rest(self, charge: Charge, seen: Seen | None) -> None:
+        """It is stopped and should be."""
+        life, at = charge.life, self._clock()
+        if (seen is None or seen.state == "gone") and life.state == "exited":
+            charge.become(lifecycle.failed(life, at, None))
+        elif life.alive and seen is not None:
+            charge.become(lifecycle.stopped(life, seen.finished or at, seen.exit_code, killed=False))
+        self._spawn(self._note(charge))
+
+    async def _finish(self, charge: Charge, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do what a predecessor has begun."""
+        log.info("Droplet %s: going on with what was begun", charge.name)
+        await work()
+
+    async def _remove(self, ident: str) -> None:
+        await self._driver.remove(ident)
+
+    def _warn(self) -> None:
+        """Say which limits this machine cannot apply."""
+        for name, template in self._rules().templates.items():
+            for limit in template.limits.given().keys() - self._driver.enforced:
+                log.warning("droplets.templates.%s.limits.%s cannot be applied on this machine", name, limit)
+
+    # Small things
+
+    def _take(self, kept: Kept, recipe: Recipe) -> Charge:
+        charge = Charge(kept, recipe, self._turned)
+        self._charges[kept.name] = self._ids[kept.id] = charge
+        self._taken.update(kept.ports.values())
+        return charge
+
+    def _turned(self) -> None:
+        """A life has changed: perhaps workers have to hear of it."""
+        if self._reached and not self._closing and self._rules().upstreams:
+            self._spawn(self._members.tell())
+
+    def _free(self, template: Template) -> dict[int, int]:
+        """A free port for each of the template's, which nobody else is given."""
+        ports = self._ports.take(len(template.ports), self._taken)
+        self._taken.update(ports)
+        return dict(zip(template.ports, ports, strict=True))
+
+    def _charge(self, name: str) -> Charge:
+        charge = self._charges.get(name)
+        if charge is None:
+            raise NotFound("droplet.unknown", f"Error response from daemon: No such container: {name}")
+        return charge
+
+    def _shown(self, charge: Charge) -> Droplet:
+        return charge.shown(self._clock(), self._driver.name, self._driver.enforced, reached=self._reached)
+
+    @asynccontextmanager
+    async def _held(self, name: str) -> AsyncIterator[Charge]:
+        """A droplet, with its lock. Refuses NotFound `droplet.unknown`, Conflict `droplet.busy`."""
+        charge = self._charge(name)
+        self.reach()
+        try:
+            async with asyncio.timeout(seconds(self._rules().lock_timeout)):
+                await charge.lock.acquire()
+        except TimeoutError:
+            raise Conflict("droplet.busy", "The droplet is busy") from None
+        try:
+            if charge.removed:
+                self._charge(name)
+            yield charge
+        finally:
+            charge.lock.release()
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        if self._closing:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, Refusal):
+            log.warning("%s", failure.message)
+        elif failure is not None:
+            log.error("A task of droplets failed", exc_info=failure)
+
+
+def _of_this_life(life: Life, seen: Seen | None) -> bool:
+    """Whether what was seen belongs to the life that was begun last."""
+    started = None if seen is None else seen.started
+    return started is not None and started != life.before and started + PLAY >= life.launched
+
+
+@contextmanager
+def _meaning() -> Iterator[None]:
+    try:
+        yield
+    except (Unavailable, Invalid) as refusal:
+        if refusal.code == "driver.unavailable":
+            raise
+        raise Conflict("droplet.failed", refusal.message) from refusal

@@ -1,0 +1,189 @@
+"""A driver without processes: droplets are entries of a dictionary that listen on real ports. It outlives control."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ostiary.core.refusal import Invalid, NotFound, Refusal, Unavailable
+from ostiary.drivers.port import Image, Seen, Spec, Usage
+
+
+class Life(Struct):
+    """A droplet as this driver has it. The first word of its command says what it does."""
+
+    spec: Spec
+    seen: Seen
+    servers: list[asyncio.Server] = []
+    lines: list[bytes] = []
+    starts: int = 0
+
+
+class Memory:
+    """The port. Commands: `web` listens; `deaf` lives; `exit CODE` ends at once; `stubborn` has to be killed;
+    `slow` listens when `wake` is called; `nope` does not exist."""
+
+    name = "process"
+    enforced = frozenset({"memory"})
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.clock = clock
+        self.lives: dict[str, Life] = {}
+        self.away = False
+        self.well = True
+        """Whether those that listen say 200."""
+        self.refusal: Refusal | None = None
+        """What the next `create` refuses."""
+        self.calls: list[tuple[str, str]] = []
+        self.closed = 0
+        self.running = 0
+        self.most = 0
+        self._watchers: list[asyncio.Queue[Seen | None]] = []
+        self.hold = asyncio.Event()
+        """While it is not set, `start` waits."""
+        self.hold.set()
+
+    def _here(self, call: str, droplet: str = "") -> None:
+        if self.away:
+            raise Unavailable("driver.unavailable", "The engine is away")
+        self.calls.append((call, droplet))
+
+    def _life(self, droplet: str) -> Life:
+        if droplet not in self.lives:
+            raise NotFound("droplet.gone", "Nothing is left of it")
+        return self.lives[droplet]
+
+    # The port
+
+    async def open(self) -> None:
+        self._here("open")
+
+    async def close(self, *, stop: bool) -> None:
+        self.closed += 1
+
+    async def images(self) -> Sequence[Image]:
+        return []
+
+    async def create(self, spec: Spec) -> None:
+        self._here("create", spec.droplet)
+        if self.refusal is not None:
+            refusal, self.refusal = self.refusal, None
+            raise refusal
+        self.lives.setdefault(spec.droplet, Life(spec, Seen(spec.droplet, "created")))
+
+    async def start(self, droplet: str) -> None:
+        self._here("start", droplet)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.hold.wait()
+        self.running -= 1
+        life = self._life(droplet)
+        if life.seen.state == "running":
+            return
+        word = life.spec.command[0]
+        if word == "nope":
+            raise Invalid("command.unknown", "No such program: nope")
+        life.starts += 1
+        self._tell(life, Seen(droplet, "running", started=self.clock()))
+        if word == "web":
+            await self.listen(droplet)
+        if word == "exit":
+            self.end(droplet, int(life.spec.command[1]))
+
+    async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
+        self._here("stop", droplet)
+        life = self._life(droplet)
+        if life.seen.state != "running":
+            return False
+        killed = life.spec.command[0] == "stubborn"
+        self.end(droplet, 137 if killed else 143)
+        return killed
+
+    async def remove(self, droplet: str) -> None:
+        self._here("remove", droplet)
+        if droplet in self.lives:
+            self.end(droplet, 137)
+            del self.lives[droplet]
+            self._say(Seen(droplet, "gone"))
+
+    async def look(self) -> Mapping[str, Seen]:
+        self._here("look")
+        return {droplet: life.seen for droplet, life in self.lives.items()}
+
+    def watch(self) -> AsyncIterator[Seen]:
+        self._here("watch")
+        queue: asyncio.Queue[Seen | None] = asyncio.Queue()
+        self._watchers.append(queue)
+
+        async def events() -> AsyncIterator[Seen]:
+            while (seen := await queue.get()) is not None:
+                yield seen
+
+        return events()
+
+    async def usage(self, droplet: str) -> Usage:
+        self._life(droplet)
+        return Usage(1.5, 1024, 2)
+
+    async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
+        return self._life(droplet).lines[-tail:] if tail else []
+
+    async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
+        for line in self._life(droplet).lines[-tail:]:
+            yield line
+
+    # What tests do to it
+
+    async def listen(self, droplet: str) -> None:
+        """Have it answer on its ports."""
+        life = self._life(droplet)
+        for port in life.spec.ports.values():
+            life.servers.append(await asyncio.start_server(self._serve, "127.0.0.1", port))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            status = b"200 OK" if self.well else b"500 No"
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def end(self, droplet: str, code: int | None) -> None:
+        """Its process ends."""
+        life = self._life(droplet)
+        while life.servers:
+            life.servers.pop().close()
+        if life.seen.state == "running":
+            self._tell(life, msgspec.structs.replace(life.seen, state="exited", exit_code=code, finished=self.clock()))
+
+    def vanish(self, droplet: str) -> None:
+        """Somebody else removes it."""
+        self.end(droplet, 137)
+        del self.lives[droplet]
+        self._say(Seen(droplet, "gone"))
+
+    def leave(self) -> None:
+        """The engine goes away."""
+        self.away = True
+        for queue in self._watchers:
+            queue.put_nowait(None)
+        self._watchers.clear()
+
+    def running_names(self) -> list[str]:
+        """The names of those that live."""
+        return sorted(life.spec.name for life in self.lives.values() if life.seen.state == "running")
+
+    def named(self, name: str) -> str:
+        """The id of a droplet."""
+        return next(droplet for droplet, life in self.lives.items() if life.spec.name == name)
+
+    def _tell(self, life: Life, seen: Seen) -> None:
+        life.seen = seen
+        self._say(seen)
+
+    def _say(self, seen: Seen) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(seen)
