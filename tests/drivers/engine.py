@@ -35,6 +35,7 @@ class Dockerd:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.socket = place / "s"
+        self.containerd = place / "exec/containerd/containerd.pid"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -51,8 +52,19 @@ class Dockerd:
             time.sleep(0.05)
 
     def answers(self) -> bool:
+        """Whether it serves; it listens before that."""
         with socket.socket(socket.AF_UNIX) as link:
-            return link.connect_ex(str(self.socket)) == 0
+            if link.connect_ex(str(self.socket)):
+                return False
+        try:
+            with self.client() as client:
+                return client.get("/_ping").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def client(self) -> httpx2.Client:
+        transport = httpx2.HTTPTransport(uds=str(self.socket))
+        return httpx2.Client(transport=transport, base_url="http://engine", timeout=60)
 
     def end(self, number: int) -> None:
         """End it by a signal; containers live on."""
@@ -60,16 +72,14 @@ class Dockerd:
         self.process.send_signal(number)
         self.process.wait()
         self.socket.unlink(missing_ok=True)
+        self.containerd.unlink(missing_ok=True)  # which ends with it; as a zombie it would be waited for
 
     def clean(self) -> None:
         """End all that runs, then the engine."""
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(self.socket)), base_url="http://engine") as client:
+        with self.client() as client:
             for each in client.get("/containers/json", params={"all": "true"}).json():
                 client.delete(f"/containers/{each['Id']}", params={"force": "true"})
         self.end(signal.SIGTERM)
-        containerd = self.place / "exec/containerd/containerd.pid"
-        if containerd.exists():
-            os.kill(int(containerd.read_text()), signal.SIGTERM)
 
 
 def absent() -> str:
@@ -94,10 +104,10 @@ def running() -> Iterator[Dockerd]:
     engine = Dockerd(place)
     try:
         engine.start()
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(engine.socket)), base_url="http://engine") as client:
+        with engine.client() as client:
             name, tag = IMAGE.split(":")
             query = {"fromSrc": "-", "repo": name, "tag": tag}
-            assert client.post("/images/create", params=query, content=image(), timeout=60).status_code == 200
+            assert client.post("/images/create", params=query, content=image()).status_code == 200
         yield engine
         engine.clean()
     finally:

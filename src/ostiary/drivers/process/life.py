@@ -274,7 +274,7 @@ def complain(text: str) -> None:
 
 def refused(why: str, spec: dict[str, Any]) -> No:
     """Why a program did not start. `why`: what was tried, and the error's number."""
-    step, _, number = why.partition(" ")
+    step, _, number = why.rpartition(" ")
     program, reason = spec["command"][0], os.strerror(int(number))
     if step != "run":
         return No("Unavailable", "driver.failed", f"Cannot start {program}: {step}: {reason}")

@@ -63,6 +63,7 @@ class Link:
         except OSError:
             pass  # the same as an end: whoever waits is told
         finally:
+            self.writer.close()
             self.watchers.tell(gone())
             for each in self.asked.values():
                 if not each.done():

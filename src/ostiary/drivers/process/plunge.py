@@ -36,10 +36,10 @@ def plunge(
         groups.join(places)
         step = "open the output"
         wire(place)
-        step = "change the user"
-        change(spec["user"])
         step = "enter its directory"
         os.chdir(place / "work")
+        step = "change the user"
+        change(spec["user"])
         step = "run"
         restore(spec["files"])
         os.execvpe(spec["command"][0], spec["command"], spec["env"])
