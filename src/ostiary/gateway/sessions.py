@@ -42,13 +42,14 @@ class Tally:
         self.since = now
         self.id = name
         self.last = 0
-        self.logins = 1 if user else 0
         self.token: Admitted | None = None
         """What the session began with."""
         self.zero()
+        self.logins = 1 if user else 0
 
     def zero(self) -> None:
         """Begin counting."""
+        self.logins = 0
         self.exchanges = self.micros = self.read_bytes = self.write_bytes = 0
         self.admitted = self.refused = self.undecided = self.asked = 0
 
@@ -124,7 +125,7 @@ class Sessions:
     def end(self, tally: Tally) -> None:
         """It is over: what it counted is kept."""
         wall = time_ns() - monotonic_ns()
-        sums = tally.sums(wall)
+        sums = self._sums(tally, wall)
         self._take(self._total, self._users, self._addresses, tally, sums)
         if tally.user:
             self._ended.append(SessionSums(row(tally, False, wall), False, sums))
@@ -142,8 +143,8 @@ class Sessions:
         sessions: list[SessionSums] = []
         for client in clients:
             for tally in client.tallies():
-                sums = tally.sums(wall)
-                sums.connected = bool(tally.user)
+                sums = self._sums(tally, wall)
+                sums.connected = int(bool(tally.user))
                 self._take(total, users, addresses, tally, sums)
                 if tally.user:
                     sessions.append(SessionSums(row(tally, client.tunnels(tally.user), wall), True, sums))
@@ -151,6 +152,12 @@ class Sessions:
         return Counted(
             self._since, total, dict(users.sums), dict(addresses.sums), sessions[:MOST], list(self._slow), self.usage()
         )
+
+    def _sums(self, tally: Tally, wall: int) -> Sums:
+        """What a tally counted; its last exchange may be from before the reset."""
+        sums = tally.sums(wall)
+        sums.last = sums.last if sums.last >= self._since else 0
+        return sums
 
     def _take(self, total: Sums, users: _Recent, addresses: _Recent, tally: Tally, sums: Sums) -> None:
         add(total, sums)
