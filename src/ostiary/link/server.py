@@ -194,7 +194,7 @@ class Server:
         members = {**self._standing.members, **change.members}
         self._standing = Change(0, members=members, stopped=stopped, streams=False)
 
-    async def order(self, order: Order, patience: float = PATIENCE) -> list[Result]:
+    async def order(self, order: Order, patience: float = LEASE / 1e9) -> list[Result]:
         """Have every worker carry out `order`; what each said, in no order. One that ended has nothing to say.
 
         Refuses Unavailable `workers.silent` when one does not answer within `patience` seconds.
