@@ -82,10 +82,7 @@ class Batch:
         except BadValue as value:
             return self._error("invalidRequest", 0, sent.tag, str(value), value.parameter)
         except Refusal as refusal:
-            mistake = refusal.mistakes[0] if refusal.mistakes else None
-            message = f"{refusal.message}: {mistake}" if mistake and mistake.file else refusal.message
-            parameter = mistake.path.removeprefix("$.") if mistake and not mistake.file else ""
-            return self._error("exitCode", exit_code(refusal, command.codes), sent.tag, message, parameter)
+            return self._error("exitCode", exit_code(refusal, command.codes), sent.tag, *_reason(refusal))
         except Exception:
             log.exception(
                 "command failed", extra={"pairs": {"request_id": self._call.request_id, "command": sent.name}}
@@ -146,6 +143,16 @@ class Batch:
 
 def _foreseen(operation: str, about: str, change: str) -> dict[str, str]:
     return {"dry_run": "1", "operation": operation, "target": about, "change": change}
+
+
+def _reason(refusal: Refusal) -> tuple[str, str]:
+    """Why a command was refused: a sentence, and the parameter to blame."""
+    if not refusal.mistakes:
+        return refusal.message, ""
+    mistake = refusal.mistakes[0]
+    if mistake.file:
+        return f"{refusal.message}: {mistake}", ""
+    return mistake.message, mistake.path.removeprefix("$.").removeprefix("$")
 
 
 def _tagged(request_id: str, tag: str) -> str:

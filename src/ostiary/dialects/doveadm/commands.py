@@ -17,6 +17,8 @@ from ostiary.dialects.doveadm.words import ORIGINAL, Codes
 
 Values = Mapping[str, Any]
 LONGEST_SERVICE = 255
+EVERYTHING = "/0"
+"""What the original takes for the network of all addresses."""
 
 
 class Parameter(Struct, frozen=True):
@@ -149,9 +151,11 @@ def _kick(asked: Asked) -> dict[str, object]:
     texts = asked.values["mask"]
     if not texts:
         raise bad("mask", "It is empty: say whose sessions end")
-    masks = _masks(asked, texts)
+    masks = _masks(asked, [each for each in texts if each != EVERYTHING])
     if "" in texts:
         raise NotFound("session.none", "An empty mask matches nobody")
+    if EVERYTHING in texts and (masks["network"] or not masks["user"]):
+        raise bad("mask", "It means everybody: say whose sessions end")
     return {**masks, **asked.given(force="force")}
 
 
