@@ -70,7 +70,6 @@ def penalties(found: Iterable[Listed]) -> list[Row]:
         }
         for each in sorted(found, key=lambda each: each.last_update)
         if each.last_update
-        if each.last_update
     ]
 
 
