@@ -56,7 +56,7 @@ async def _guarded(
     """Do `act`, with the argon2id text that the secret was verified against; a failure counts against the address."""
     control.penalties.check(call.address)
     try:
-        done = await _verified(control, secret, act)
+        done = await _verified(control, secret, control.penalties.failures(call.address), act)
     except Unauthenticated as refusal:
         if refusal.code == "client.invalid":
             control.penalties.failed(call.address, client_id, secret)
@@ -66,11 +66,11 @@ async def _guarded(
     return done
 
 
-async def _verified(control: Control, secret: str, act: Callable[[str], Awaitable[T]]) -> T:
+async def _verified(control: Control, secret: str, doubt: int, act: Callable[[str], Awaitable[T]]) -> T:
     try:
         return await act("")
     except Unproven as unproven:
-        if not await control.passwords.verify(unproven.kept, secret):
+        if not await control.passwords.verify(unproven.kept, secret, doubt=doubt):
             raise _stranger() from None
         return await act(unproven.kept)
 

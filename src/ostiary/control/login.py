@@ -66,8 +66,9 @@ class Login:
         kept = (found.password if found else "") or STAND_IN
         known = await self._known(found, address)
         same = self._passwords.remembered(kept, password) or self._passwords.verifying(kept, password)
+        doubt = self._penalties.failures(address)
         attempt = self._penalties.begin(_account(name), address, password, known=known, counted=not same)
-        if len(password) > MOST_PASSWORD or not await self._passwords.verify(kept, password, known=known):
+        if len(password) > MOST_PASSWORD or not await self._passwords.verify(kept, password, known=known, doubt=doubt):
             attempt.fail()
             raise _refused()
         attempt.succeed()

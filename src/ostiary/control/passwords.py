@@ -1,14 +1,16 @@
 """Passwords and predefined secrets: argon2id off the event loop, a bounded number at a time."""
 
 import asyncio
+import heapq
+import itertools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ostiary.core.refusal import Unavailable
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WAITING = 32
 """Hashes that may wait for their turn in each queue; more are refused. One takes about 20 ms of a core and 19 MiB."""
-NICE = 10
-"""Priority of hashing: guesses must not take the time of traffic."""
+NICE, NICEST = 10, 19
+"""Priority of hashing for whoever is known, and for strangers: guesses must not take the time of traffic, nor of those
+who are known. No idle policy: a thread that holds the interpreter must get its turn at last, and it keeps control from
+answering until then."""
 REMEMBERED = 4096
 
 
@@ -56,31 +60,79 @@ def _verify(kept: str, presented: str) -> bool:
         return False
 
 
-def _yield() -> None:
+def _yield(nice: int) -> None:
     """Give way, as a thread, to everything that serves."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
+class _Turn(NamedTuple):
+    """A hash that waits. Those in less doubt go first, and of these who came first."""
+
+    doubt: int
+    number: int
+    work: Callable[[], Any]
+    answer: asyncio.Future[Any]
 
 
 class _Queue:
     """One hash at a time, and a bounded number that wait."""
 
-    def __init__(self, name: str) -> None:
-        self._waiting = 0
-        self._pool = ThreadPoolExecutor(1, name, _yield)
+    def __init__(self, name: str, nice: int) -> None:
+        self._turns: list[_Turn] = []
+        self._numbers = itertools.count()
+        self._busy = False
+        self._pool = ThreadPoolExecutor(1, name, _yield, (nice,))
 
-    async def turn(self, work: Callable[[], T]) -> T:
-        """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`."""
-        if self._waiting >= WAITING:
-            raise Unavailable("passwords.busy", "Too many passwords are being checked")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
+    async def turn(self, work: Callable[[], T], doubt: int = 0) -> T:
+        """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`, also while it waits, where
+        one in less doubt needs the place."""
+        if len(self._turns) + self._busy >= WAITING:
+            self._make_room(doubt)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._turns, _Turn(doubt, next(self._numbers), work, answer))
+        self._next()
+        return await answer
 
     def close(self) -> None:
         """Let go of the thread."""
+        for turn in self._turns:
+            turn.answer.cancel()
+        self._turns.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make_room(self, doubt: int) -> None:
+        """Refuse whoever is in most doubt, and of these the last."""
+        worst = max(self._turns)
+        if worst.doubt <= doubt:
+            raise _busy()
+        self._turns.remove(worst)
+        heapq.heapify(self._turns)
+        if not worst.answer.done():
+            worst.answer.set_exception(_busy())
+
+    def _next(self) -> None:
+        while self._turns and not self._busy:
+            turn = heapq.heappop(self._turns)
+            if not turn.answer.done():  # who asked may have gone
+                self._busy = True
+                done = asyncio.get_running_loop().run_in_executor(self._pool, turn.work)
+                done.add_done_callback(partial(self._settle, turn.answer))
+
+    def _settle(self, answer: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
+        self._busy = False
+        if answer.done():
+            pass
+        elif done.cancelled():
+            answer.cancel()
+        elif (problem := done.exception()) is not None:
+            answer.set_exception(problem)
+        else:
+            answer.set_result(done.result())
+        self._next()
+
+
+def _busy() -> Unavailable:
+    return Unavailable("passwords.busy", "Too many passwords are being checked")
 
 
 class Passwords:
@@ -90,7 +142,8 @@ class Passwords:
     the same password or secret with every request; a changed password has another text, so nothing stale is believed.
 
     There are two queues, each with a thread: one for whoever is known (a user at an address of theirs, what operators
-    do) and one for strangers, so that guesses from everywhere keep nobody waiting but each other.
+    do) and one for strangers, so that guesses from everywhere keep nobody waiting but each other. Among strangers those
+    go first whose address has failed least (`doubt`), so that one who knows the password gets in beside guessers.
     """
 
     def __init__(self, entropy: Callable[[int], bytes], cost: Cost = OWASP) -> None:
@@ -99,8 +152,8 @@ class Passwords:
         self._salt = entropy
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._known = _Queue("passwords-known")
-        self._strangers = _Queue("passwords")
+        self._known = _Queue("passwords-known", NICE)
+        self._strangers = _Queue("passwords", NICEST)
 
     async def make(self, password: str, *, known: bool = True) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
@@ -115,15 +168,18 @@ class Passwords:
         """Whether this very pair is being verified now."""
         return self._name(kept, presented) in self._running
 
-    async def verify(self, kept: str, presented: str, *, known: bool = False) -> bool:
-        """Whether `presented` is what the argon2id text `kept` was made of. Refuses Unavailable `passwords.busy`."""
+    async def verify(self, kept: str, presented: str, *, known: bool = False, doubt: int = 0) -> bool:
+        """Whether `presented` is what the argon2id text `kept` was made of. `doubt`: failures of whoever asks.
+
+        Refuses Unavailable `passwords.busy`.
+        """
         name = self._name(kept, presented)
         if name in self._verified:
             self._verified.move_to_end(name)
             return True
         if name not in self._running:
             queue = self._known if known else self._strangers
-            self._running[name] = asyncio.ensure_future(queue.turn(lambda: _verify(kept, presented)))
+            self._running[name] = asyncio.ensure_future(queue.turn(lambda: _verify(kept, presented), doubt))
             self._running[name].add_done_callback(lambda done: self._settle(name, done))
         return await asyncio.shield(self._running[name])
 

@@ -121,7 +121,8 @@ class Penalties:
         self._windows: _Bounded[tuple[str, str], tuple[int, int]] = _Bounded()
 
     def admit(self, address: str) -> Room:
-        """Count a request to log in. Refuses Throttled."""
+        """Count a request to log in. Refuses Throttled, whoever is barred before anything is read or looked up."""
+        self.check(address)
         return self._window("login", address, self._rules().login_limit, LOGIN_WINDOW)
 
     def admit_registration(self, address: str) -> Room:
@@ -131,6 +132,10 @@ class Penalties:
     def check(self, address: str) -> None:
         """Refuse Throttled to an address that is barred, or has to wait."""
         self._bar(neighbourhood(address), self._clock())
+
+    def failures(self, address: str) -> int:
+        """How often an address has failed lately."""
+        return len(recent(self._addresses.items.get(neighbourhood(address), ()), self._clock()))
 
     def begin(self, account: str, address: str, secret: str, *, known: bool, counted: bool = True) -> Attempt:
         """Begin an attempt on `account` (as typed, letter case folded). Refuses Throttled.
