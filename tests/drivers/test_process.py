@@ -96,7 +96,6 @@ async def test_another_keeper_adopts_what_runs_with_its_start_its_output_and_its
     await lines(driver, spec, b"3")
     before = (await driver.look())[spec.droplet]
     await bereave(driver)
-    await asyncio.sleep(0.1)
     await driver.open()
     assert (await driver.look())[spec.droplet] == before
     said = (await lines(driver, spec, b"20"))[1:]
@@ -259,6 +258,70 @@ async def test_a_follower_misses_no_line_where_the_log_begins_anew(house: House,
     )
     found = await lines(driver, spec, b"end", 20)
     assert len(found) == 8001
+
+
+async def test_a_full_disk_for_logs_stops_no_droplet_and_is_told_in_the_log(
+    house: House, driver: ProcessDriver
+) -> None:
+    spec = house.script("echo lost; touch said; while [ ! -e go ]; do sleep 0.02; done; echo kept")
+    await driver.create(spec)
+    log = Path(house.place) / spec.droplet / "log"
+    log.symlink_to("/dev/full")
+    await driver.start(spec.droplet)
+    await until((log.parent / "work" / "said").exists)
+    for _ in range(2):
+        await driver.look()  # answered after what came before it
+    log.unlink()
+    (log.parent / "work" / "go").touch()
+    assert await ended(driver, spec) == 0
+    notice = b"[ostiary: 5 bytes of output are lost: the disk was full]"
+    assert await driver.logs(spec.droplet, 10) == [notice, b"kept"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk that has room for a keeper, and for hardly anything else."""
+    if not ROOT:
+        pytest.skip("only root can mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=8", "none", str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+async def test_a_full_disk_at_create_is_refused_and_leaves_nothing(small: Path, house: House) -> None:
+    driver = ProcessDriver(small / "droplets", {})
+    await driver.open()
+    with pytest.raises(Unavailable) as refusal:
+        await driver.create(house.script("true"))
+    assert refusal.value.code == "disk.full"
+    assert names(small / "droplets") == KEEPERS
+    assert await driver.look() == {}
+    await driver.close(stop=True)
+
+
+def test_a_family_is_found_by_its_mark_and_its_pipe_and_never_by_a_pid_alone(tmp_path: Path) -> None:
+    pipe, each = tmp_path / "output", mark()
+    os.mkfifo(pipe)
+    text = f"(setsid env -i sleep {each} &); (setsid sleep {each} > /dev/null 2>&1 &); exec sleep {each}"
+    held = os.open(pipe, os.O_RDWR)
+    with subprocess.Popen(
+        ["sh", "-c", text],
+        env={"PATH": os.environ["PATH"], "M": each},
+        stdout=held,
+        stderr=held,
+        start_new_session=True,
+    ) as leader:
+        os.close(held)
+        deadline = time.monotonic() + 5
+        while len(sleepers(each)) < 3:
+            assert time.monotonic() < deadline
+        began = proc.stat(leader.pid)
+        assert began is not None
+        mine = f"M={each}".encode()
+        assert {one.pid for one in proc.family(leader.pid, began.start, (), mine, pipe)} == sleepers(each)
+        assert proc.family(leader.pid, began.start - 1, (), b"M=no", tmp_path / "no") == []
+        proc.send(signal.SIGKILL, proc.family(0, 0, (), mine, pipe))
+        assert leader.wait() == -signal.SIGKILL
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can run a droplet as somebody else")

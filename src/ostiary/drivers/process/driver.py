@@ -35,7 +35,7 @@ class ProcessDriver:
     droplets get PATH, LANG and TZ."""
 
     def __init__(self, state: Path, environment: Mapping[str, str]) -> None:
-        self.state = state
+        self.state = state.resolve()
         self.environment = {key: environment[key] for key in INHERITED if key in environment}
         self.link: Link | None = None
         self.opening = asyncio.Lock()

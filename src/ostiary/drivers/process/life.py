@@ -95,7 +95,8 @@ class Droplet:
         """Its living processes."""
         kept = self.record
         if not kept.groups:
-            there = proc.family(kept.pid, kept.began, self.known, b"DROPLET_ID=" + self.id.encode())
+            mark = b"DROPLET_ID=" + self.id.encode()
+            there = proc.family(kept.pid, kept.began, self.known, mark, self.place / "output")
             self.known = {(each.pid, each.start) for each in there}
             return there
         found = map(proc.stat, groups.pids(kept.groups))

@@ -87,17 +87,28 @@ def marked(pid: int, mark: bytes) -> bool:
         return False
 
 
-def family(leader: int, began: int, known: Collection[tuple[int, int]], mark: bytes) -> list[Stat]:
+def speaks(pid: int, pipe: Path) -> bool:
+    """Whether the process writes its output or its errors into `pipe`."""
+    for each in (1, 2):
+        try:
+            if Path(f"/proc/{pid}/fd/{each}").readlink() == pipe:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def family(leader: int, began: int, known: Collection[tuple[int, int]], mark: bytes, pipe: Path) -> list[Stat]:
     """Who belongs to a droplet where there are no groups: the session of `leader` while that is the process that began
-    at `began`, who is `known` (pid, start), who carries the mark, and their descendants. Who left its parents, its
-    session and its environment at once is not found."""
+    at `began`, who is `known` (pid, start), who carries the mark or writes into the pipe, and their descendants. Who
+    left its parents, its session, its environment and its output at once is not found."""
     there = everybody()
     first = stat(leader)
     session = leader if first is not None and first.start == began else -1
     mine = {
         pid
         for pid, each in there.items()
-        if session in (pid, each.session) or (pid, each.start) in known or marked(pid, mark)
+        if session in (pid, each.session) or (pid, each.start) in known or marked(pid, mark) or speaks(pid, pipe)
     }
     grew = True
     while grew:
