@@ -12,7 +12,7 @@ from ostiary.store.places import Flushed, Moved, Read, User, Wanted
 from ostiary.store.ports import Changed, Record
 from ostiary.store.sql import Line, Row, Sql
 
-MOST_ROWS = 512
+MOST_ROWS = 128
 """Assignments in one statement."""
 
 _HOSTS = "SELECT host, port, tag, vhosts, state, changed, ailing FROM director_hosts WHERE upstream = :upstream"
@@ -61,8 +61,9 @@ SELECT {_COLUMNS} FROM assignments
 WHERE upstream = :upstream AND expires > :now AND (:host = '' OR host = :host)
 ORDER BY expires, tag, hash LIMIT :most OFFSET :skipped
 """
+# Not grouped by the column itself: by its index all rows would be looked up one by one.
 _USERS = """
-SELECT host, COUNT(*) FROM assignments WHERE upstream = :upstream AND expires > :now GROUP BY host
+SELECT MIN(host), COUNT(*) FROM assignments WHERE upstream = :upstream AND expires > :now GROUP BY host || ''
 """
 _HELD = "SELECT held, tag, hash FROM assignments WHERE upstream = :upstream AND held > :now ORDER BY held"
 _ON_ARC = """
