@@ -1,7 +1,9 @@
 """Sessions with live clients: who is connected, and ending it, in all workers, before the answer."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -349,6 +351,21 @@ async def test_a_stopped_gateway_takes_nobody_in_until_a_reload(stage: Stage) ->
         await stage.line()
     assert (await stage.run("config.reload")).status == 200
     await stage.line("ann")
+
+
+async def test_a_successor_of_control_has_all_services_serve_again(stage: Stage) -> None:
+    assert (await stage.run("services.stop", services=["http"])).status == 200
+    (control,) = stage.node.children("control")
+    os.kill(control, signal.SIGKILL)
+    async with asyncio.timeout(LIMIT):
+        while True:
+            try:
+                line = await stage.line()
+            except ConnectionError:
+                continue
+            await line.ask(stage.tokens["ann"])
+            break
+    assert (await stage.run("node.health")).json["stopped"] == []
 
 
 async def test_a_node_that_is_stopped_answers_whole_and_ends(stage: Stage) -> None:

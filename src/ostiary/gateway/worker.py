@@ -336,8 +336,8 @@ class Worker:
 
     async def _stop(self, stopped: frozenset[str]) -> None:
         """Stop these services and start the others. What is under way ends within the drain timeout."""
-        ending, self.stopped = stopped - self.stopped, stopped
-        if self._open:
+        ending, changed, self.stopped = stopped - self.stopped, stopped != self.stopped, stopped
+        if self._open and changed:
             await self._listen()
         if "http" in ending:
             for client in list(self.clients):

@@ -138,8 +138,8 @@ class Server:
         self._steered = 0
         """Counts the changes that say where users go."""
         self._orders = Orders()
-        self._standing = Change(0, streams=False)
-        """What every worker that comes must be told: members and stopped services."""
+        self._standing = Change(0, streams=False, stopped=[])
+        """What every worker that comes must be told: members, and stopped services (a predecessor's serve again)."""
         self._clock, self._lease, self._patience = clock, lease, patience
         self._slots = {number: Slot(number, clock() + lease) for number in range(1, workers + 1)}
         self._seq = 0
