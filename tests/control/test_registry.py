@@ -11,6 +11,7 @@ from tests.control.house import ADMIN, NOW, House
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
+from ostiary.control.deployments import Structure
 from ostiary.control.registry import Operation, Registry, operation, parse
 from ostiary.control.scopes import CreateScope, ListScopes, OneScope
 from ostiary.control.services import Names
@@ -24,10 +25,13 @@ from ostiary.core.refusal import Conflict, Forbidden, Invalid, NotFound, Refusal
 from ostiary.link.receipt import Receipt
 
 VALUES = get_type_hints(SetSettings, include_extras=True)["values"]
-EXAMPLES: dict[Any, object] = {VALUES: {}, Names: [], Kind: "global"}
+EXAMPLES: dict[Any, object] = {VALUES: {}, Structure: {}, Names: [], Kind: "global"}
 """Of required parameters that take no text."""
 OPERATIONS = sorted(registry().operations.values(), key=lambda each: each.name)
 PERMISSIONS = {
+    "apps.create": "apps:own",
+    "apps.list": "apps:own",
+    "apps.scale": "apps:own",
     "applications.create": "applications:manage",
     "applications.delete": "applications:manage",
     "applications.get": "applications:read",

@@ -79,13 +79,18 @@ async def test_there_are_no_more_than_the_limit(store: Store) -> None:
 
 
 async def test_what_becomes_of_a_droplet_is_kept(store: Store) -> None:
-    await add(store, 1, "shop")
+    await add(store, 1, "shop", {80: 20001})
     await store.droplets.live(f"{1:012x}", Life("running", health="healthy", started=NOW))
     assert (await store.droplets.all())[0].life == Life("running", health="healthy", started=NOW)
     place = Place("shop", "web", 1, 2)
-    await store.droplets.remake(f"{1:012x}", "job", b"new", Life("stopping"), place)
     [kept] = await store.droplets.all()
-    assert (kept.template, kept.recipe, kept.life, kept.place) == ("job", b"new", Life("stopping"), place)
+    anew = replace(kept, template="job", recipe=b"new", life=Life("stopping"), place=place, ports={443: 20009})
+    await store.droplets.remake(anew)
+    assert await store.droplets.all() == [anew]
+    assert await refused(add(store, 2, "b", {80: 20009})) == "port.taken"
+    await add(store, 2, "b", {80: 20001})
+    await store.droplets.remake(replace(anew, id="gone", ports={80: 20002}))
+    await add(store, 3, "c", {80: 20002})
 
 
 async def test_a_job_that_control_left_is_interrupted_and_goes_after_a_day(store: Store) -> None:

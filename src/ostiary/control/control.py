@@ -14,8 +14,9 @@ from ostiary.store import fleet, people, places, ports
 if TYPE_CHECKING:
     from ostiary.control.authority import Authority
     from ostiary.control.csrf import Csrf
-    from ostiary.control.jobs import Jobs
+    from ostiary.control.formations import Formations
     from ostiary.control.hosts import Resolve
+    from ostiary.control.jobs import Jobs
     from ostiary.control.keys import Keys
     from ostiary.control.login import Login
     from ostiary.control.passwords import Passwords
@@ -87,6 +88,8 @@ class Control:
     droplet_vault: "Vault"
     """Of environments: a droplet's belongs to its id, an app's to `app UUID`."""
     reconciler: "Reconciler"
+    formations: "Formations"
+    """The droplets of apps."""
     jobs: "Jobs"
     clock: Callable[[], int]
     """Unix time in microseconds."""

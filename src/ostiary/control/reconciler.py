@@ -239,6 +239,14 @@ class Reconciler:
             await self._bring_up(charge)
             return self._shown(charge)
 
+    async def remake(self, name: str, recipe: Recipe, release: int) -> None:
+        """Have one that is stopped be made from `recipe` when it starts again; one that runs is restarted."""
+        async with self._held(name) as charge:
+            alive = charge.life.alive
+            await self._bring_down(charge)
+            await self._remake(charge, recipe, release)
+            await (self._bring_up(charge) if alive else self._driver_makes(charge))
+
     async def delete(self, name: str, *, owned: bool = False) -> None:
         """Drain, end and remove it; returns when nothing of it is left. `owned`: its app asks."""
         if not owned:
@@ -352,16 +360,21 @@ class Reconciler:
         raise Conflict("droplet.failed", f"Droplet {charge.name} was not healthy within {limit:g} s")
 
     async def _remake(self, charge: Charge, recipe: Recipe, release: int | None) -> None:
-        """Have it made from something else. Its ports stay those that it was given."""
+        """Have it made from something else. Its ports stay those that it was given, unless that has others."""
         with _meaning():
             await self._driver.remove(charge.id)
-        place = charge.kept.place
+        place, template = charge.kept.place, recipe.template
         if place is not None and release is not None:
             place = replace(place, release=release)
-        sealed, life = self._vault.close(charge.id, sealed_text(recipe)), replace(charge.life, state="created")
-        await self._store.remake(charge.id, recipe.template.name, sealed, life, place)
-        charge.kept = replace(charge.kept, template=recipe.template.name, place=place, recipe=sealed)
-        charge.recipe = recipe
+        before = charge.kept.ports
+        ports = before if tuple(before) == template.ports else self._free(template)
+        sealed = self._vault.close(charge.id, sealed_text(recipe))
+        kept = replace(charge.kept, template=template.name, ports=ports, place=place, recipe=sealed)
+        # Nothing is left of it: a successor starts what is wanted as if it were new.
+        wanted = charge.life.wanted == "running"
+        await self._store.remake(replace(kept, life=replace(charge.life, state="created") if wanted else charge.life))
+        self._taken.difference_update(set(before.values()) - set(ports.values()))
+        charge.kept, charge.recipe = kept, recipe
 
     async def _erase(self, charge: Charge) -> None:
         """Leave nothing of it; its row goes last."""

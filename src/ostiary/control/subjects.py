@@ -2,11 +2,13 @@
 
 from ostiary.control import (
     applications,
+    apps,
     audit,
     caches,
     codes,
     config,
     credentials,
+    deployments,
     director,
     droplets,
     jobs,
@@ -14,6 +16,7 @@ from ostiary.control import (
     login,
     node,
     nodes,
+    owned_apps,
     penalties,
     revisions,
     roles,
@@ -31,8 +34,8 @@ from ostiary.control import (
 from ostiary.control.registry import Registry
 
 SUBJECTS = (
-    applications, audit, caches, codes, config, credentials, droplets, jobs, keys, login, node, penalties, revisions,
-    roles, routes, scopes, services, sessions, settings, stats, store, tokens, users,
+    applications, apps, audit, caches, codes, config, credentials, deployments, droplets, jobs, keys, login, node,
+    owned_apps, penalties, revisions, roles, routes, scopes, services, sessions, settings, stats, store, tokens, users,
     director, nodes, whereabouts,
 )  # fmt: skip
 

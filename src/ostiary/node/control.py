@@ -217,6 +217,7 @@ class Room:
         await self.own()
         await self.control.jobs.open()
         await self.control.reconciler.open(driver_of(self.settings().droplets, Path(self.start.state_dir), self.key))
+        await self.control.formations.open()
         await self.public.listen(socket.socket(fileno=PUBLIC))
         await self.admin.listen(socket.socket(fileno=ADMIN))
 
@@ -254,6 +255,7 @@ class Room:
         await self.control.reconciler.close()
         await self.control.steering.close()
         await self.registry.settled()
+        await self.control.formations.close()
         await self.reloader.close()
         self.control.passwords.close()
 

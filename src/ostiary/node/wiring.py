@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ostiary.control.authority import Authority
 from ostiary.control.control import Control, Workers
 from ostiary.control.csrf import Csrf
+from ostiary.control.formations import Formations
 from ostiary.control.hosts import resolve
 from ostiary.control.jobs import Jobs
 from ostiary.control.keys import Keys
@@ -62,6 +63,7 @@ class Wiring:
         store, key, clock, entropy = self._store, self._key, self._clock, self._entropy
         penalties, totp_vault = self.penalties, Vault(key, entropy, TOTP)
         vault = Vault(key, entropy, DROPLETS)
+        reconciler = Reconciler(store.droplets, workers, vault, self.droplets, clock, entropy, sys.executable)
         self.control = Control(
             scopes=store.scopes,
             applications=store.applications,
@@ -81,7 +83,8 @@ class Wiring:
             keeping=self._keeping,
             apps=store.apps,
             droplet_vault=vault,
-            reconciler=Reconciler(store.droplets, workers, vault, self.droplets, clock, entropy, sys.executable),
+            reconciler=reconciler,
+            formations=Formations(store.apps, reconciler, vault, self.droplets),
             jobs=Jobs(store.jobs, clock, entropy),
             workers=workers,
             configuration=configuration,

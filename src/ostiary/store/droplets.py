@@ -22,7 +22,9 @@ ON CONFLICT (name) DO NOTHING
 """
 _ADD_PORT = "INSERT INTO droplet_ports (port, droplet) VALUES (:port, :id) ON CONFLICT (port) DO NOTHING"
 _LIVE = "UPDATE droplets SET life = :life WHERE id = :id"
-_REMAKE = "UPDATE droplets SET template = :template, recipe = :recipe, life = :life, place = :place WHERE id = :id"
+_REMAKE = """
+UPDATE droplets SET template = :template, ports = :ports, recipe = :recipe, life = :life, place = :place WHERE id = :id
+"""
 _DELETE = "DELETE FROM droplets WHERE id = :id"
 _FREE_PORTS = "DELETE FROM droplet_ports WHERE droplet = :id"
 
@@ -74,10 +76,14 @@ def _create(sql: Sql, droplet: Kept, prefix: str, most: int) -> Kept:
     )  # fmt: skip
     if not added:
         raise Conflict("droplet.exists", "Droplet name is already taken")
+    _add_ports(sql, droplet)
+    return droplet
+
+
+def _add_ports(sql: Sql, droplet: Kept) -> None:
     for port in droplet.ports.values():
         if not sql.change(_ADD_PORT, port=port, id=droplet.id):
             raise Conflict("port.taken", f"Port {port} belongs to another droplet")
-    return droplet
 
 
 class SqlDroplets:
@@ -96,12 +102,17 @@ class SqlDroplets:
     async def live(self, ident: str, life: Life) -> None:
         await self._writer.each(lambda sql: sql.change(_LIVE, id=ident, life=_text(life)))
 
-    async def remake(self, ident: str, template: str, recipe: bytes, life: Life, place: Place | None) -> None:
-        await self._writer.each(
-            lambda sql: sql.change(
-                _REMAKE, id=ident, template=template, recipe=recipe, life=_text(life), place=_text(place)
-            )
-        )
+    async def remake(self, droplet: Kept) -> None:
+        def unit(sql: Sql) -> None:
+            changed = sql.change(
+                _REMAKE, id=droplet.id, template=droplet.template, ports=_text(droplet.ports), recipe=droplet.recipe,
+                life=_text(droplet.life), place=_text(droplet.place),
+            )  # fmt: skip
+            sql.change(_FREE_PORTS, id=droplet.id)
+            if changed:
+                _add_ports(sql, droplet)
+
+        await self._writer.each(unit)
 
     async def delete(self, ident: str) -> None:
         def unit(sql: Sql) -> None:

@@ -99,8 +99,8 @@ class Droplets(Protocol):
     async def live(self, ident: str, life: Life) -> None:
         """Keep what is known of its life and what is wanted of it. One that is gone stays gone."""
 
-    async def remake(self, ident: str, template: str, recipe: bytes, life: Life, place: Place | None) -> None:
-        """Have it made from something else."""
+    async def remake(self, droplet: Kept) -> None:
+        """Have it made from something else; its id and its name stay. Refuses Conflict `port.taken`."""
 
     async def delete(self, ident: str) -> None:
         """Forget it; its name and its ports are free."""

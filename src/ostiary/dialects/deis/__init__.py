@@ -1,14 +1,15 @@
-"""Deis's surface: the controller API that its clients speak, as far as people go (from register to re-issued tokens).
+"""Deis's surface: the controller API that its clients speak, for people and for apps.
 
-    path 404 -> version 405 -> method 405 -> token 401 -> permission 403 -> body 400, 413, 415 -> fields 400
-    -> the operation: 404, 409, 503
+    path 404 -> version 405 -> method 405 -> token 401 -> permission 403, or the app 404 -> body 400, 413, 415
+    -> fields 400 -> the operation: 404, 409, 503
 
-Every answer has an upper-case reason phrase, because the client prints it, and the version headers. There are no apps
-yet: every path of one is 404 to everybody. What Deis has besides is 501.
+Every answer has an upper-case reason phrase, because the client prints it, and the version headers. Every path of an
+app is 404 to strangers, whether there is such an app or not. What Deis has besides is 501.
 """
 
 from msgspec.structs import replace
 
+from ostiary.control.apps import reach
 from ostiary.control.registry import allow
 from ostiary.core.http1 import REASONS
 from ostiary.core.permission import NOBODY, Principal
@@ -73,6 +74,8 @@ class Deis:
         try:
             asked = replace(asked, call=replace(asked.call, principal=await principal(self.desk, request)))
             self._allow(row, asked.call.principal, asked)
+            if row.app:
+                await reach(self.desk.control, asked.call, names["id"], own=row.app == "own")
         except Refusal as refusal:
             if row.operation:
                 await self.desk.registry.refused(self.desk.control, row.operation, asked.call, refusal)

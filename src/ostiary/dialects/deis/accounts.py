@@ -9,11 +9,21 @@ from ostiary.control.users import OwnUser, RegisterUser, SetPassword, check_swit
 from ostiary.core.oauth import text_ok
 from ostiary.core.people import User, email_ok
 from ostiary.core.permission import NOBODY
-from ostiary.core.refusal import Forbidden, Unauthenticated
+from ostiary.core.refusal import Conflict, Forbidden, Unauthenticated
 from ostiary.dialects.deis.asked import Asked, Fields
 from ostiary.dialects.deis.pages import user_object
 from ostiary.dialects.deis.tokens import principal, token
-from ostiary.dialects.deis.words import NO_CREDENTIALS, NO_EMAIL, NO_NAME, NO_TEXT, TAKEN, Said, error, longest
+from ostiary.dialects.deis.words import (
+    NO_CREDENTIALS,
+    NO_EMAIL,
+    NO_NAME,
+    NO_TEXT,
+    OWNS_APPS,
+    TAKEN,
+    Said,
+    error,
+    longest,
+)
 from ostiary.dialects.message import Answer, json_answer
 
 MOST = 30
@@ -122,7 +132,12 @@ async def cancel(asked: Asked) -> Answer:
     fields = asked.fields()
     user = await _whose(asked, "users.delete", fields)
     fields.done()
-    await asked.run("users.delete", OwnUser(user))
+    try:
+        await asked.run("users.delete", OwnUser(user))
+    except Conflict as refusal:
+        if refusal.code != "user.owns_apps":
+            raise
+        raise Said(error(409, f"{user or asked.call.principal.name} {OWNS_APPS}")) from None
     return Answer(204)
 
 

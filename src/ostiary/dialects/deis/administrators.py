@@ -1,4 +1,4 @@
-"""Users, and who of them is an administrator; and the list of apps, of which there are none."""
+"""Users, and who of them is an administrator."""
 
 from ostiary.control.users import ListUsers, SetRole, unknown
 from ostiary.core.people import User, user_name_ok
@@ -8,11 +8,6 @@ from ostiary.dialects.deis.asked import Asked
 from ostiary.dialects.deis.pages import page, user_object
 from ostiary.dialects.message import Answer
 from ostiary.store.people import Page
-
-
-async def apps(asked: Asked) -> Answer:
-    """A page of nothing."""
-    return page(asked).answer(0, [])
 
 
 async def users(asked: Asked) -> Answer:

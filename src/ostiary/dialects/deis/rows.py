@@ -1,12 +1,13 @@
 """The rows: which path and method leads to which handler, and what it asks for."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal
 
 from msgspec import Struct
 
-from ostiary.dialects.deis import accounts, administrators
+from ostiary.dialects.deis import accounts, administrators, apps
 from ostiary.dialects.deis.asked import Asked
-from ostiary.dialects.deis.words import NOT_FOUND, Said, error
+from ostiary.dialects.deis.words import Said, unserved
 from ostiary.dialects.message import Answer, json_answer, segment
 
 Handler = Callable[[Asked], Awaitable[Answer]]
@@ -24,6 +25,8 @@ class Row(Struct, frozen=True):
     """Asked for instead of the operation's own."""
     public: bool = False
     """The handler looks at who is asking, if it matters."""
+    app: Literal["", "any", "own"] = ""
+    """The app in the path is one that the caller may work with, or owns: this is found out before anything is read."""
 
 
 async def _root(asked: Asked) -> Answer:
@@ -31,43 +34,22 @@ async def _root(asked: Asked) -> Answer:
     return json_answer(200, {})
 
 
-async def _no_app(asked: Asked) -> Answer:
-    """There is no such app, or none that the caller may see: the same bytes."""
-    raise Said(error(404, NOT_FOUND))
-
-
 def _unserved(path: str, name: str, methods: Iterable[str] = METHODS) -> list[Row]:
     """What Deis has and Ostiary has not."""
 
     async def handler(asked: Asked) -> Answer:
-        raise Said(error(501, f"Not supported by this controller: {name}"))
+        raise Said(unserved(name))
 
+    if path.startswith(APP):
+        return [Row(method, path, handler, permission="apps:own", app="any") for method in methods]
     return [Row(method, path, handler) for method in methods]
 
 
-APPS = {
-    "": ("GET", "POST", "DELETE"),
-    "/perms": ("GET", "POST"),
-    "/perms/:username": ("DELETE",),
-    "/config": ("GET", "POST"),
-    "/builds": ("GET", "POST"),
-    "/builds/:uuid": METHODS,
-    "/containers": ("GET",),
-    "/containers/restart": ("POST",),
-    "/containers/:type": ("GET",),
-    "/containers/:type/restart": ("POST",),
-    "/containers/:type/:num": ("GET",),
-    "/containers/:type/:num/restart": ("POST",),
-    "/scale": ("POST",),
-    "/logs": ("GET",),
-    "/domains": ("GET", "POST"),
-    "/domains/:domain": ("DELETE",),
-    "/releases": METHODS,
-    "/releases/...": METHODS,
-    "/run": METHODS,
-}
-"""What follows an app's id, and its methods."""
+def _of_app(method: str, rest: str, handler: Handler, operation: str, app: Literal["any", "own"] = "any") -> Row:
+    return Row(method, f"{APP}{rest}", handler, operation, app=app)
 
+
+APP = "apps/:id"
 ROWS = (
     Row("GET", "", _root),
     Row("POST", "auth/register", accounts.register, "users.register", public=True),
@@ -79,9 +61,33 @@ ROWS = (
     Row("GET", "admin/perms", administrators.administrators, "users.list"),
     Row("POST", "admin/perms", administrators.promote, "users.set_role", "users:promote"),
     Row("DELETE", "admin/perms/:username", administrators.demote, "users.set_role", "users:promote"),
-    Row("GET", "apps", administrators.apps, permission="apps:own"),
-    *_unserved("apps", "apps", ["POST"]),
-    *(Row(method, f"apps/:id{rest}", _no_app) for rest, methods in APPS.items() for method in methods),
+    Row("GET", "apps", apps.listing, "apps.list"),
+    Row("POST", "apps", apps.create, "apps.create"),
+    _of_app("GET", "", apps.info, "apps.get"),
+    _of_app("POST", "", apps.transfer, "apps.transfer", "own"),
+    _of_app("DELETE", "", apps.destroy, "apps.delete", "own"),
+    _of_app("GET", "/perms", apps.perms, "apps.collaborators"),
+    _of_app("POST", "/perms", apps.share, "apps.share", "own"),
+    _of_app("DELETE", "/perms/:username", apps.unshare, "apps.unshare"),
+    _of_app("GET", "/config", apps.config, "apps.config"),
+    _of_app("POST", "/config", apps.configure, "apps.configure"),
+    _of_app("GET", "/builds", apps.builds, "apps.builds"),
+    _of_app("POST", "/builds", apps.deploy, "apps.deploy"),
+    _of_app("GET", "/containers", apps.containers, "apps.containers"),
+    _of_app("POST", "/containers/restart", apps.restart, "apps.restart"),
+    _of_app("GET", "/containers/:type", apps.containers, "apps.containers"),
+    _of_app("POST", "/containers/:type/restart", apps.restart, "apps.restart"),
+    _of_app("GET", "/containers/:type/:num", apps.containers, "apps.containers"),
+    _of_app("POST", "/containers/:type/:num/restart", apps.restart, "apps.restart"),
+    _of_app("POST", "/scale", apps.scale, "apps.scale"),
+    _of_app("GET", "/logs", apps.logs, "apps.logs"),
+    _of_app("GET", "/domains", apps.domains, "apps.get"),
+    *_unserved("apps/:id/domains", "domains", ["POST"]),
+    *_unserved("apps/:id/domains/:domain", "domains", ["DELETE"]),
+    *_unserved("apps/:id/builds/:uuid", "builds"),
+    *_unserved("apps/:id/releases", "releases"),
+    *_unserved("apps/:id/releases/...", "releases"),
+    *_unserved("apps/:id/run", "run"),
     *_unserved("keys", "keys"),
     *_unserved("keys/...", "keys"),
     *_unserved("certs", "certs"),

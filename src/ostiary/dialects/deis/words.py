@@ -17,6 +17,7 @@ INACTIVE = "User inactive or deleted"
 PARSE_ERROR = "JSON parse error - the body is not JSON."
 NO_OBJECT = "Expected a JSON object."
 TOO_LARGE = "The request body has more than 100 kB."
+OWNS_APPS = "still has applications assigned. Delete or transfer ownership"
 THROTTLED = "Request was throttled."
 
 REQUIRED = "This field is required."
@@ -42,10 +43,15 @@ REFUSALS: dict[str, tuple[int, Body]] = {
     "login.inactive": (400, DISABLED),
     "password.current": (400, "Current password does not match"),
     "user.exists": (400, {"username": [TAKEN]}),
+    "app.exists": (400, {"id": [TAKEN]}),
+    "apps.limit": (403, "You have reached the limit of apps."),
+    "image.unknown": (400, {"image": ["Unknown template or image."]}),
     "owner.delete": (409, "The owner cannot be cancelled. Hand the ownership over first."),
     "owner.role": (409, "The owner cannot be demoted. Hand the ownership over first."),
 }
 """Refusals with words of their own, by code."""
+BY_FIELD = ("app.invalid", "values.invalid")
+"""Those whose mistakes each name a field, and say what is wrong in Deis's words."""
 
 
 class Said(Exception):
@@ -65,6 +71,8 @@ def refused(refusal: Refusal) -> Answer:
     """What a refusal is called."""
     if refusal.code in REFUSALS:
         return error(*REFUSALS[refusal.code])
+    if refusal.code in BY_FIELD:
+        return error(400, _by_field(refusal))
     match refusal:
         case Unauthenticated(code="credential.inactive"):
             return error(401, INACTIVE, CHALLENGE)
@@ -83,6 +91,18 @@ def refused(refusal: Refusal) -> Answer:
         case Unavailable():
             return error(503, refusal.message, ("Retry-After", str(refusal.retry_after)))
     return error(400, refusal.message)
+
+
+def _by_field(refusal: Refusal) -> dict[str, object]:
+    found: dict[str, list[str]] = {}
+    for mistake in refusal.mistakes:
+        found.setdefault(mistake.path, []).append(mistake.message)
+    return dict(found)
+
+
+def unserved(name: str) -> Answer:
+    """What Deis has and Ostiary has not."""
+    return error(501, f"Not supported by this controller: {name}")
 
 
 def longest(most: int) -> str:
