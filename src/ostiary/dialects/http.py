@@ -4,7 +4,8 @@ Why our own connection and not an ASGI server: one parser guards both planes, di
 and head and body leave in one write. A request becomes a value, its answer is a value; only what is followed (a log)
 comes in pieces (wire.py), and ends the connection.
 
-    head -> room for the body -> body (or the note that it is too large) -> a task makes the answer -> one write
+    head -> room for the body -> who asks, where the body is not there yet and the dialect wants to know
+      -> body (or the note that it is too large) -> a task makes the answer -> one write
 
 A client that hangs up stops nothing but what it followed: the task of a change runs to its end. Everything waits under
 a deadline, every buffer has a bound, and a connection that ends on a refusal is shut down for writing first and drained
@@ -17,19 +18,21 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import NamedTuple, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, NamedTuple, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.core.mask import Network
-from ostiary.dialects.message import REQUEST_ID, Answer, Application, Request, client_address, within
+from ostiary.dialects.message import REQUEST_ID, Answer, Application, Guarded, Request, client_address, within
+from ostiary.dialects.strangers import Strangers
 from ostiary.dialects.wire import Pouring, serialise
 
 log = logging.getLogger("ostiary.http")
 
+R = TypeVar("R")
 _TARGET = re.compile(rb"[!-~]{1,32} (?:[A-Za-z]+://[^/ ]*)?(/[!-~]*)")
 _LAST_ID = b"\r\nx-request-id: "
 """What workers end a head with: all that differs from one request of a kind to the next."""
@@ -43,7 +46,7 @@ class Bounds(Struct, frozen=True):
 
     head_time: float = 10.0
     body_time: float = 30.0
-    idle_time: float = 75.0
+    idle_time: float = 60.0
     write_time: float = 30.0
     """How long a client may leave an answer unread."""
     linger_time: float = 2.0
@@ -69,6 +72,8 @@ class Listener:
         self.secure = secure
         self.bounds = bounds or Bounds()
         self.connections: set[Connection] = set()
+        self.strangers = Strangers()
+        self.guarded = application if isinstance(application, Guarded) else None
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self._server: asyncio.Server | None = None
@@ -121,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._close = False
         self._begun = False
         self._full = False
+        self._invite = False
         self._after: Callable[[], None] | None = None
         self._chunking = True
         self._half = False
@@ -138,11 +144,14 @@ class Connection(asyncio.Protocol):
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
         self.listener.connections.add(self)
         self._deadline(self.bounds.head_time, self._idle)
+        if not self.listener.public:
+            self.listener.strangers.meet(self)
         if len(self.listener.connections) > self.bounds.max_connections:
             self._refuse(503, "too many connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.connections.discard(self)
+        self.listener.strangers.know(self)
         self._deadline(0)
         self._take = self._nothing
         self._sent()
@@ -209,7 +218,28 @@ class Connection(asyncio.Protocol):
         self._chunks = ChunkDecoder() if head.framing.chunked else None
         if not self._left and self._chunks is None:
             return self._start()
-        if expects and head.line.minor and not self.buffer:
+        self._invite = bool(expects and head.line.minor)
+        if self.listener.guarded is not None and (self._chunks is not None or len(self.buffer) < self._left):
+            self._take = self._busy
+            self._deadline(0)
+            self._task(self._guard(self.listener.guarded, request))
+            return False
+        return self._await_body()
+
+    async def _guard(self, guarded: Guarded, request: Request) -> None:
+        """Look at who asks before the body is waited for."""
+        answer = await self._made(request, guarded.admit(request))
+        if answer is not None:
+            self._close = True
+            self._write(request, answer)
+        elif self._take == self._busy:
+            self._await_body()
+            self.transport.resume_reading()
+            while self._take():
+                pass
+
+    def _await_body(self) -> bool:
+        if self._invite and not self.buffer:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._chunks is not None or len(self.buffer) < self._left:
             self._deadline(self.bounds.body_time, self._late)
@@ -296,22 +326,29 @@ class Connection(asyncio.Protocol):
         self._pieces = []
         self._deadline(0)
         self._take = self._busy
-        task = asyncio.get_running_loop().create_task(self._exchange(request))
-        self.listener.tasks.add(task)
-        task.add_done_callback(self.listener.tasks.discard)
+        self._task(self._exchange(request))
         return False
 
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.listener.tasks.add(task)
+        task.add_done_callback(self.listener.tasks.discard)
+
     async def _exchange(self, request: Request) -> None:
-        try:
-            answer = await self.listener.application.answer(request)
-        except Exception:
-            log.exception("request failed", extra={"pairs": {"request_id": request.request_id, "path": request.path}})
-            answer = self.listener.application.refuse(request, 500, "an unexpected error occurred")
+        answer = await self._made(request, self.listener.application.answer(request))
         self._write(request, answer)
         if answer.stream is not None and request.method != "HEAD":
             await self._pour(answer.stream)
         elif self._take == self._busy:
             self._next()
+
+    async def _made(self, request: Request, making: Awaitable[R]) -> R | Answer:
+        """The answer, also where making it fails."""
+        try:
+            return await making
+        except Exception:
+            log.exception("request failed", extra={"pairs": {"request_id": request.request_id, "path": request.path}})
+            return self.listener.application.refuse(request, 500, "an unexpected error occurred")
 
     def _next(self) -> None:
         if self._full:
@@ -329,6 +366,8 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             self._sent()
             return
+        if answer.status < 400:
+            self.listener.strangers.know(self)
         if answer.after is not None:
             self.transport.set_write_buffer_limits(0)  # so that `resume_writing` says that nothing is left
         pieces = answer.stream is not None
@@ -403,6 +442,11 @@ class Connection(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
         self._deadline(self.bounds.linger_time, self.end)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no whole head has come of what is asked next."""
+        return self._take == self._head
 
     def drain(self) -> None:
         """Close now if nothing is asked; else after the answer, of which no further pieces come."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote
 
 import msgspec
@@ -83,6 +83,14 @@ class Application(Protocol):
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
         """The answer to what is no request, or one whose body never came: `path` may be a guess or empty."""
         ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """An application that looks at who is asking before it waits for what they ask."""
+
+    async def admit(self, request: Request) -> Answer | None:
+        """What a request gets whose body is not worth waiting for, by its head alone; None: it is."""
 
 
 def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from ostiary.dialects.message import Answer, Application, Request
+from ostiary.dialects.message import Answer, Application, Guarded, Request
 
 
 class Dialect(Application, Protocol):
@@ -37,6 +37,10 @@ class Router:
 
     def room(self, request: Request) -> int:
         return self.dialect(request).room(request)
+
+    async def admit(self, request: Request) -> Answer | None:
+        dialect = self.dialect(request)
+        return await dialect.admit(request) if isinstance(dialect, Guarded) else None
 
     async def answer(self, request: Request) -> Answer:
         return await self.dialect(request).answer(request)

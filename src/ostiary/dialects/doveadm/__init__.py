@@ -58,7 +58,20 @@ class Doveadm:
     def room(self, request: Request) -> int:
         return ROOM
 
+    async def admit(self, request: Request) -> Answer | None:
+        found = await self._judged(request)
+        return found if isinstance(found, Answer) else None
+
     async def answer(self, request: Request) -> Answer:
+        caller = await self._judged(request)
+        if isinstance(caller, Answer):
+            return caller
+        if request.method == "GET":
+            return Answer(200, self.listing, (JSON, NO_STORE))
+        return await self._post(request, caller)
+
+    async def _judged(self, request: Request) -> Answer | Principal:
+        """Who asks for what the head names; or the answer that needs no body."""
         if request.path != PATH or request.method not in METHODS:
             return text(404, "Path Not Found", reason="Path Not Found")
         if request.method == "OPTIONS":
@@ -73,11 +86,9 @@ class Doveadm:
             return text(503, "Service Unavailable", ("Retry-After", str(refusal.retry_after)))
         except (Unauthenticated, Forbidden):
             return Answer(401, headers=(NO_STORE, *self.keys.challenges), reason="Authentication required")
-        if request.method == "GET":
-            return Answer(200, self.listing, (JSON, NO_STORE))
-        if foreign(request) and authorization(request)[0] not in (KEY, "bearer"):
+        if request.method == "POST" and foreign(request) and authorization(request)[0] not in (KEY, "bearer"):
             return text(403, "Cross-site request refused")
-        return await self._post(request, caller)
+        return caller
 
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
         """What is no request, or not to be read to its end; the connection closes after it."""
