@@ -271,10 +271,9 @@ class Penalties:
         return blake2b(shown, digest_size=16, key=self._key, person=b"penalties").digest()
 
     def _barred(self, address: str, now: int) -> int:
-        failures = self._addresses.items.get(address)
-        if failures and spared(address, self._rules().trusted_networks):
-            return 0
-        return barred(failures, now, self._rules().address_failures) if failures else 0
+        failures, rules = self._addresses.items.get(address), self._rules()
+        left = barred(failures, now, rules.address_failures) if failures else 0
+        return 0 if left and spared(address, rules.trusted_networks) else left
 
     def _window(self, what: str, address: str, allowed: int, window: int) -> Room:
         now, key = self._clock(), (what, neighbourhood(address))

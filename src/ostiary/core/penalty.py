@@ -94,11 +94,11 @@ def recent(failures: Sequence[int], now: int) -> list[int]:
 
 def barred(failures: Sequence[int], now: int, allowed: int = ADDRESS_FAILURES) -> int:
     """Microseconds until fewer than `allowed` of an address's failures (ascending) are recent; 0: it is so now."""
-    counted = recent(failures, now)
-    return 0 if len(counted) < allowed else counted[-allowed] + ADDRESS_WINDOW - now
+    return 0 if len(failures) < allowed else max(0, failures[-allowed] + ADDRESS_WINDOW - now)
 
 
-def spared(near: str, networks: Sequence[str]) -> bool:
+@lru_cache(4096)
+def spared(near: str, networks: tuple[str, ...]) -> bool:
     """Whether what counts as one address (`neighbourhood`) lies in one of the networks."""
     try:
         own = ip_network(near)
