@@ -5,7 +5,7 @@ import pytest
 from tests.control.house import NOW, House
 
 from ostiary.control.call import Call
-from ostiary.control.counted import read_filter
+from ostiary.control.counted import add, read_filter
 from ostiary.control.stats import DumpStats, Emptied, Kind, NoParameters, StatRow
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.refusal import Invalid
@@ -74,6 +74,14 @@ async def names(house: House, kind: Kind, text: str = "") -> list[str]:
 def test_a_row_has_the_48_fields_in_order() -> None:
     assert list(StatRow.__struct_fields__) == ["keys", *FIELDS]
     assert len(FIELDS) == 48
+
+
+def test_every_sum_is_added_up_and_the_later_moment_counts() -> None:
+    one, other = Sums(*range(1, 15)), Sums(*range(101, 115))
+    add(one, other)
+    fields = [field for field in Sums.__struct_fields__ if field != "last"]
+    assert [getattr(one, field) for field in fields] == [getattr(other, field) * 2 - 100 for field in fields]
+    assert one.last == other.last
 
 
 async def test_everything_is_one_row_of_sums(counted: House) -> None:
