@@ -116,6 +116,10 @@ class Cikit:
 
 @pytest.fixture
 async def cikit(house: House) -> Cikit:
+    return await entered(house)
+
+
+async def entered(house: House) -> Cikit:
     """A house whose owner has a secret, and is signed in."""
     client = Cikit(house)
     sealed = house.control.totp_vault.close("1", SECRET)
@@ -807,19 +811,3 @@ async def test_a_store_that_cannot_be_reached_is_503_in_these_words(cikit: Cikit
     answer = await cikit.ask("DELETE", f"user/auth/revoke/{OWNER}", token=cikit.boss)
     assert said(answer) == no(503, 503, "A worker does not answer")
     assert header(answer, "Retry-After") == "1"
-
-
-# -- droplets of a node without a driver
-
-
-async def test_a_node_without_a_driver_has_no_droplets(cikit: Cikit) -> None:
-    absent = "Error response from daemon: No such container: a'b"
-    started = f"{absent}\nError: failed to start containers: a'b"
-    for method, path, text in (
-        ("PATCH", "stop", absent), ("PATCH", "start", started), ("PATCH", "restart", absent),
-        ("DELETE", "delete", absent), ("GET", "logs", absent), ("GET", "stats", absent),
-    ):  # fmt: skip
-        assert said(await cikit.ask(method, f"droplet/{path}/a%27b", token=cikit.boss)) == no(400, 900, text)
-    added = await cikit.ask("POST", "droplet/add", token=cikit.boss)
-    assert said(added) == no(503, 503, "This node has no droplet driver")
-    assert said(await cikit.ask("GET", "job/1", token=cikit.boss)) == no(404, 925, "Job not found")

@@ -1,6 +1,7 @@
 """The desk: what every dialect works with, and the one way in which a request becomes a call of an operation."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from msgspec import Struct
@@ -11,7 +12,11 @@ from ostiary.control.control import Control
 from ostiary.control.registry import Registry
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
+from ostiary.core.refusal import Refusal
 from ostiary.dialects.message import Answer, Request
+
+AGAIN = 1.0
+"""Seconds for which somebody who follows something need not show again that they may."""
 
 
 class Desk:
@@ -23,10 +28,26 @@ class Desk:
         self.settings = settings
         self.draining = False
         """Set when the node begins to end."""
+        self.looks_again = AGAIN
 
     async def run(self, name: str, params: Struct, call: Call) -> Any:
         """The operation's result, or its Refusal."""
         return await self.registry.run(self.control, name, params, call)
+
+    async def followed(
+        self, lines: AsyncIterator[bytes], again: Callable[[], Awaitable[object]]
+    ) -> AsyncGenerator[bytes, None]:
+        """Lines with their ends, as long as they come and `again`, asked now and then before one, refuses nothing."""
+        clock = asyncio.get_running_loop().time
+        due = clock() + self.looks_again
+        async for line in lines:
+            if clock() >= due:
+                try:
+                    await again()
+                except Refusal:
+                    return
+                due = clock() + self.looks_again
+            yield line + b"\n"
 
 
 def call_of(request: Request, principal: Principal, surface: str) -> Call:

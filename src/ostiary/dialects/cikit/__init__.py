@@ -6,20 +6,21 @@
 Errors are {"error": text, "errorId": number} and nothing else. Cookies and the query never hold a credential here.
 """
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from ostiary.control.call import Call
 from ostiary.core.permission import NOBODY, USER, Principal
 from ostiary.core.refusal import Forbidden, Refusal, TooLarge
 from ostiary.dialects.cikit import droplets, users
-from ostiary.dialects.cikit.asked import Asked, Row
+from ostiary.dialects.cikit.asked import PREFIX, Asked, Row
 from ostiary.dialects.cikit.bearer import bearer
 from ostiary.dialects.cikit.bodies import ROOM, Fields, fields_of
 from ostiary.dialects.cikit.words import NOT_ALLOWED, NOT_FOUND, error, refused, unreadable
 from ostiary.dialects.desk import Desk, call_of
 from ostiary.dialects.message import Answer, Request, segment
 
-PREFIX = "/api/v1"
 PATHS: dict[str, dict[str, Row]] = {}
 ITEMS: dict[str, dict[str, Row]] = {}
 """Those whose last segment is a name, by what stands before it."""
@@ -56,30 +57,30 @@ class Cikit:
         try:
             if request.oversized:
                 raise TooLarge("body.too_large", "Request body too large")
-            fields = fields_of(request)
-            call = await self._admitted(row, item, request, fields)
-            return await row.handler(Asked(self.desk, call, item, fields, settings))
+            again = partial(self._admitted, row, item, request)
+            call, fields = await again()
+            return await row.handler(Asked(self.desk, call, item, fields, settings, request.query, again))
         except Refusal as refusal:
             return refused(refusal, row.words, strict=settings.strict)
 
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
         return error(unreadable(status, reason))
 
-    async def _admitted(self, row: Row, item: str, request: Request, fields: Fields) -> Call:
-        """The call, once credential and permission hold; else the refusal stands in the audit."""
+    async def _admitted(self, row: Row, item: str, request: Request) -> tuple[Call, Fields]:
+        """The call and the fields, once credential and permission hold; else the refusal stands in the audit."""
+        fields = fields_of(request)
         call = replace(call_of(request, NOBODY, "cikit"), target=item)
         if row.public:
-            return call
+            return call, fields
         try:
             principal = await bearer(self.desk, request, fields, refresh=row.own)
             call = replace(call, principal=principal)
             if not (principal.may(row.permission) or (row.own and _oneself(principal, item))):
                 raise Forbidden("permission.denied", f"This needs the permission {row.permission}")
         except Refusal as refusal:
-            if row.operation:
-                await self.desk.registry.refused(self.desk.control, row.operation, call, refusal)
+            await self.desk.registry.refused(self.desk.control, row.operation, call, refusal)
             raise
-        return call
+        return call, fields
 
 
 def _oneself(principal: Principal, name: str) -> bool:

@@ -12,6 +12,8 @@ from ostiary.dialects.cikit.words import Words
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.message import Answer
 
+PREFIX = "/api/v1"
+
 
 class Asked(Struct):
     """One request to one row, permitted."""
@@ -22,6 +24,9 @@ class Asked(Struct):
     """The name at the end of the path."""
     fields: Fields
     settings: CikitSettings
+    query: str
+    again: Callable[[], Awaitable[object]]
+    """Look at credential and permission once more, for who is still being answered. Refuses as at first."""
 
     async def run(self, name: str, params: Struct) -> Any:
         """The operation's result, or its Refusal."""
@@ -40,7 +45,6 @@ class Row(Struct, frozen=True):
     path: str
     """Behind the prefix; `:name` at its end stands for any one segment."""
     operation: str
-    """Empty: none is registered for it."""
     permission: str
     handler: Callable[[Asked], Awaitable[Answer]]
     words: Words = {}

@@ -1,6 +1,5 @@
 """Log-in by code, its tokens, and users."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ostiary.control.login import ByCode, LoggedIn, Presented
@@ -9,12 +8,11 @@ from ostiary.control.users import Created, CreateUser, ListUsers, OwnUser
 from ostiary.core.people import User
 from ostiary.core.refusal import Invalid
 from ostiary.dialects.cikit.asked import Asked, Row
-from ostiary.dialects.cikit.words import NO_REFRESH_TOKEN, NO_USER_AT_LOGIN, NOT_OWNER, say
+from ostiary.dialects.cikit.words import NO_REFRESH_TOKEN, NO_USER_AT_LOGIN, NOT_OWNER, moment, say
 from ostiary.dialects.desk import applied
 from ostiary.dialects.message import Answer
 from ostiary.store.people import Page
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST = 10_000
 """Users that are read at once."""
 
@@ -98,10 +96,9 @@ async def delete(asked: Asked) -> Answer:
 
 def _item(user: User) -> dict[str, Any]:
     """A user as CIKit shows one; `_id` looks as the original's (12 bytes in hex)."""
-    created = (EPOCH + timedelta(microseconds=user.created)).isoformat(timespec="milliseconds")
     return {
         "_id": f"{user.number:024x}", "username": user.name, "group": user.role,
-        "created": created.replace("+00:00", "Z"),
+        "created": moment(user.created),
     }  # fmt: skip
 
 

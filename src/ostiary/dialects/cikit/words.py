@@ -1,11 +1,15 @@
 """How CIKit says no, by the code of a refusal, else by its meaning."""
 
+from datetime import UTC, datetime, timedelta
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.core.refusal import Forbidden, Limited, Refusal, TooLarge, Unauthenticated, Unavailable, Unsupported
 from ostiary.dialects.message import JSON, Answer, json_answer
 
 Pair = tuple[str, str]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REALM = 'Bearer realm="Ostiary"'
 
 
@@ -15,6 +19,7 @@ class No(Struct, frozen=True):
     status: int
     number: int
     text: str
+    """Empty: the refusal's own sentence."""
     strictly: "No | None" = None
     """What `cikit.strict` says instead."""
 
@@ -33,6 +38,7 @@ NOT_OWNER = No(401, 904, _OTHERS, No(403, 904, _OTHERS))
 NO_TOKEN = No(401, 908, "Access token not found")
 EXPIRED = No(401, 909, "Access token expired")
 NO_REFRESH_TOKEN = No(401, 910, "Refresh token not found")
+FAILED = No(400, 900, "")
 
 WORDS: Words = {
     "credential.ambiguous": No(400, 400, "Bad Request"),
@@ -48,6 +54,15 @@ WORDS: Words = {
     "user.exists": No(400, 914, "Username is already taken"),
     "owner.delete": No(403, 915, "The owner cannot be deleted"),
     "user.name": No(400, 917, "The username is invalid"),
+    "droplet.unknown": No(400, 900, "", No(404, 900, "")),
+    "droplet.failed": FAILED,
+    "droplet.name": No(400, 918, "The droplet name is invalid"),
+    "droplet.exists": No(409, 919, "Droplet name is already taken"),
+    "template.unknown": No(400, 920, "The template is unknown"),
+    "env.invalid": No(400, 921, ""),
+    "droplets.limit": No(409, 922, "The limit of droplets is reached"),
+    "droplet.busy": No(409, 923, "The droplet is busy"),
+    "droplet.app": No(409, 924, ""),
     "job.unknown": No(404, 925, "Job not found"),
 }
 MEANINGS: dict[type[Refusal], No] = {
@@ -59,15 +74,20 @@ MEANINGS: dict[type[Refusal], No] = {
 }
 
 
+def moment(at: int) -> str:
+    """Unix microseconds as ISO 8601, UTC, as JavaScript writes it."""
+    text = (EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
 def say(value: object, *headers: Pair, status: int = 200) -> Answer:
     """A value as JSON."""
     body = json_answer(status, value).body
     return Answer(status, body, (("Content-Type", f"{JSON}; charset=utf-8"), ("Cache-Control", "no-store"), *headers))
 
 
-def error(no: No, *headers: Pair, strict: bool = False) -> Answer:
+def error(no: No, *headers: Pair) -> Answer:
     """An answer of no; every 401 says how to come in (RFC 6750 section 3)."""
-    no = (no.strictly if strict else None) or no
     if no.status == 401:
         invalid = ', error="invalid_token"' if no in (NO_TOKEN, EXPIRED) else ""
         headers = (*headers, ("WWW-Authenticate", REALM + invalid))
@@ -78,7 +98,8 @@ def refused(refusal: Refusal, words: Words, *, strict: bool) -> Answer:
     """A refusal, by `words` first."""
     no = words.get(refusal.code) or WORDS.get(refusal.code) or _meaning(refusal)
     again = [("Retry-After", str(refusal.retry_after))] if isinstance(refusal, Limited | Unavailable) else []
-    return error(no, *again, strict=strict)
+    no = (no.strictly if strict else None) or no
+    return error(no if no.text else replace(no, text=refusal.message), *again)
 
 
 def _meaning(refusal: Refusal) -> No:
@@ -86,6 +107,11 @@ def _meaning(refusal: Refusal) -> No:
     if isinstance(refusal, Unavailable):
         return No(503, 503, refusal.message)
     return found or No(400, 0, refusal.message)
+
+
+def number_of(code: str) -> int:
+    """The `errorId` of a job that failed with a refusal of this code."""
+    return WORDS.get(code, FAILED).number
 
 
 def unreadable(status: int, reason: str) -> No:
