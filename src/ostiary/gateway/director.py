@@ -191,8 +191,8 @@ def _cookie(text: str, wanted: str) -> str:
 def nobody(exchange: "Exchange") -> str:
     """By what somebody without a name is steered: the client application, else the address."""
     if exchange.admitted is not None:
-        return f"client {exchange.admitted.admission.client}"
-    return f"address {exchange.fields.address}"
+        return exchange.admitted.admission.client
+    return exchange.fields.address
 
 
 def remember(assigned: Assigned, client: "Client") -> None:
