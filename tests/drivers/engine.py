@@ -111,6 +111,11 @@ def running() -> Iterator[Dockerd]:
         yield engine
         engine.clean()
     finally:
+        for each in (
+            place / "data",
+            *(place / "exec/netns").glob("*"),
+        ):  # what an engine that was killed leaves mounted
+            subprocess.run(["umount", "-l", each], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(place, ignore_errors=True)
 
 
