@@ -222,6 +222,12 @@ async def test_a_service_is_stopped_shown_and_comes_back_by_a_reload(house: Hous
     assert await run(house, ("serviceStop", {"service": ["ws"]}), ("serviceStop", {"service": "ws"})) == [[], []]
     (row,) = await one(house, "serviceStatus", service=["nope", "ws"])
     assert (row["name"], row["listening"], row["doveadm_stop"]) == ("ws", "n", "y")
+    dry = await house.ask("POST", "/doveadm/v1?dry_run=1", b'[["reload",{},"t"]]', owner=False, headers=KEY)
+    (entry,) = msgspec.json.decode(dry.body)
+    assert [each["change"] for each in entry[1]] == ["ws starts again"]
+    assert await one(house, "reload") == []
+    (row,) = await one(house, "serviceStatus", service="ws")
+    assert (row["listening"], row["doveadm_stop"]) == ("y", "n")
     assert [each["name"] for each in await one(house, "service status")] == ["http", "ws", "oauth", "admin"]
 
 

@@ -35,7 +35,8 @@ async def validate(control: Control, call: Call, params: NoParameters) -> Valida
 
 async def foresee(control: Control, call: Call, params: NoParameters) -> list[str]:
     """What a reload would change."""
-    return await control.configuration.foresee()
+    again = [f"{name} starts again" for name in sorted(control.services.stopped)]
+    return [*await control.configuration.foresee(), *again]
 
 
 @operation("config.reload", permission="config:reload", preview=foresee)
