@@ -323,7 +323,7 @@ class Worker:
             if name in self.upstreams:
                 self.upstreams[name].join(members)
         if change.stopped is not None:
-            self._work(self._stop(frozenset(change.stopped)))
+            self._turn(frozenset(change.stopped))
         return dropped
 
     def _steer_anew(self, change: Change) -> None:
@@ -334,17 +334,31 @@ class Worker:
                 upstream.director.forget(each)
                 upstream.let_go(each.hosts)
 
-    async def _stop(self, stopped: frozenset[str]) -> None:
-        """Stop these services and start the others. What is under way ends within the drain timeout."""
-        ending, changed, self.stopped = stopped - self.stopped, stopped != self.stopped, stopped
-        if self._open and changed:
-            await self._listen()
+    def _turn(self, stopped: frozenset[str]) -> None:
+        """Stop these services and start the others, at once; what is under way may end."""
+        ending, starting = stopped - self.stopped, self.stopped - stopped
+        self.stopped = stopped
         if "http" in ending:
+            self._shut()
             for client in list(self.clients):
                 if not client.tunnelling():
                     client.end_gently()
-        if not ending:
-            return
+        if "http" in starting and self._open and not self.draining:
+            for sock in self._sockets:
+                sock.listen(BACKLOG)  # who connects from now on waits; a moment later somebody accepts
+            self._work(self._listen())
+        if ending:
+            self._work(self._cut_late(ending))
+
+    def _shut(self) -> None:
+        """Let nobody connect. The sockets stay: the supervisor and successors have them too."""
+        self._close()
+        for sock in self._sockets:
+            with suppress(OSError):  # it does not listen: this was asked before
+                sock.shutdown(socket.SHUT_RD)
+
+    async def _cut_late(self, ending: frozenset[str]) -> None:
+        """End what is still under way in services that were stopped, when the drain timeout is over."""
         await asyncio.sleep(self.settings.drain_timeout / 1e6)
         for client in list(self.clients):
             if ("ws" if client.tunnelling() else "http") in ending & self.stopped:
@@ -454,6 +468,8 @@ class Worker:
             tls = self.settings.tls
             self._listening = self._listener_context(server_context(tls)) if tls else None
             self._open, self._sockets = True, sockets
+            if "http" in self.stopped:
+                self._shut()
             await self._listen()
             await self._finished.wait()
         finally:
@@ -462,17 +478,9 @@ class Worker:
             self.log.close()
 
     async def _listen(self) -> None:
-        """Listen, or no longer, as the services say. The sockets stay: the supervisor and successors have them too."""
-        if self.draining:
-            return
-        if "http" in self.stopped:
-            self._close()
-            for sock in self._sockets:
-                with suppress(OSError):  # it does not listen: this was asked before
-                    sock.shutdown(socket.SHUT_RD)
-            return
+        """Accept connections, unless that is stopped."""
         loop = asyncio.get_running_loop()
-        for sock in self._sockets if not self._servers else ():
+        for sock in self._sockets if not (self._servers or self.draining or "http" in self.stopped) else ():
             server = await loop.create_server(
                 lambda: Client(self), sock=sock.dup(), ssl=self._listening, backlog=BACKLOG
             )
