@@ -12,6 +12,8 @@ from typing import Final, cast
 
 import uvloop
 
+from ostiary.node.turns import take_turns_soon
+
 BODY: Final = b'{"hello":"world","items":[1,2,3,4,5,6,7,8,9,10]}'
 HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\nserver: up\r\ndate: Sat, 21 Nov 2026 00:00:00 GMT\r\n"
 CANNED: Final = (HEAD + b"content-length: %d\r\n\r\n") % (b"application/json", len(BODY)) + BODY
@@ -105,6 +107,7 @@ async def serve(port: int, protocol: type[Canned]) -> None:
 
 def main(port: int, kind: str) -> None:
     """Serve until killed."""
+    take_turns_soon()
     if kind == "bulk":
         BulkServer(("127.0.0.1", port), Bulk).serve_forever()
     uvloop.run(serve(port, {"canned": Canned, "echo": Echo}[kind]))

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from ostiary.node.turns import take_turns_soon
+
 clock = time.monotonic
 BEGUN = "begun"
 UNBOUND = 1 << 62
@@ -48,6 +50,10 @@ class Job(Struct):
     """Shown in turn as Bearer tokens, beside the paths."""
     forms: list[str] = []
     """Sent in turn as bodies of POST, beside the paths."""
+    kind: str = "application/x-www-form-urlencoded"
+    """Media type of the forms."""
+    sources: list[str] = []
+    """Addresses that connections come from, in turn; none: as it comes."""
     holds: str = ""
     """What every answer has in it."""
 
@@ -88,8 +94,8 @@ class Connection:
 
     __slots__ = ("buffer", "due", "index", "length", "sent", "sock")
 
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+    def __init__(self, port: int, source: str) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.buffer = b""
@@ -106,6 +112,7 @@ class Generator:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.requests = requests(job)
+        self.sources = itertools.cycle(job.sources or [""])
         self.holds = job.holds.encode()
         self.expect = [text.encode() for text in job.expect]
         self.next = 0
@@ -123,7 +130,7 @@ class Generator:
 
     def connect(self) -> None:
         """One more connection, free."""
-        connection = Connection(self.job.port)
+        connection = Connection(self.job.port, next(self.sources))
         self.connections[connection.sock.fileno()] = connection
         self.poll.register(connection.sock, select.EPOLLIN)
         self.free.append(connection)
@@ -278,7 +285,7 @@ def _request(job: Job, path: str, token: str, form: str) -> bytes:
     if token:
         lines.append(f"Authorization: Bearer {token}")
     if form:
-        lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(form)}"]
+        lines += [f"Content-Type: {job.kind}", f"Content-Length: {len(form)}"]
     return "\r\n".join([*lines, "", form]).encode()
 
 
@@ -295,6 +302,7 @@ def _say() -> None:
 
 def main(job: str, result: str) -> None:
     """Do the job in one file, leave the result in another."""
+    take_turns_soon()
     generator = Generator(msgspec.json.decode(Path(job).read_bytes(), type=Job))
     signal.signal(signal.SIGTERM, generator.stop)
     Path(result).write_bytes(msgspec.msgpack.encode(generator.run(_say)))

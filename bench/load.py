@@ -1,6 +1,7 @@
 """Load on the load core: wrk for saturation where it is installed, else our own generator; and the generator itself."""
 
 import itertools
+import os
 import re
 import shutil
 import signal
@@ -39,6 +40,10 @@ class Load:
         words = [sys.executable, "-m", "bench.generator", str(asked), str(self._result)]
         self._process = Process(words, core, directory / f"load{number}.log")
         self._process.wait_until(lambda: BEGUN in self._process.last_words(), "the load generator")
+
+    def yield_to_others(self) -> None:
+        """Let it run only when the core has nothing else to do: it is not what is measured."""
+        os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
 
     def stop(self) -> Result:
         """Have it send no more; its result."""

@@ -1,14 +1,21 @@
 """Log-ins under attack: 500 wrong log-ins a second from 50 addresses, and what traffic and a right log-in feel of it.
 
 The traffic is at a fixed rate on the gateway; the right log-ins come from an address that its user came from before.
+Guesses are sent at their moments, whatever the answers do. What they cost changes when their addresses are barred, so
+that there are two attacks: one from addresses that have not failed yet, and one from addresses that are barred.
 """
 
+import contextlib
 import http.client
+import itertools
 import json
-import threading
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from statistics import median
+from typing import NamedTuple, TypeVar
 
+from bench.generator import Job
 from bench.measure import percentile
 from bench.ostiary import Ostiary
 from bench.parts.latency import Latency, latency
@@ -17,14 +24,27 @@ from bench.process import Failed
 from bench.report import Figure, Outcome
 from bench.stage import Stage, say
 
-RATE = 500
-ADDRESSES = [f"127.0.1.{number}" for number in range(1, 51)]
+RATE = 500.0
+ADDRESSES = 50
+CONNECTIONS = 200
+BARRED_AFTER = 100 * ADDRESSES / RATE
+"""Seconds until each address has failed a hundred times."""
 TRAFFIC = 2_000.0
 """Requests a second on the gateway."""
 PATH = "/platform/authorization"
 PASSWORD = "correct horse 7"
 PAUSE = 0.1
 """Seconds between two right log-ins."""
+QUIET, FRESH, BARRED = "quiet", "under attack, at first", "under attack, addresses barred"
+Statuses = Counter[str]
+T = TypeVar("T")
+
+
+class Turn(NamedTuple):
+    """What was felt: by traffic, and by right log-ins, in milliseconds."""
+
+    traffic: Latency
+    log_ins: list[float]
 
 
 def log_in(connection: http.client.HTTPConnection, name: str, password: str) -> int:
@@ -36,37 +56,35 @@ def log_in(connection: http.client.HTTPConnection, name: str, password: str) -> 
     return answer.status
 
 
-class Attack:
-    """Guesses from all addresses in turn, for names without end, until it is ended."""
+class Attackers:
+    """Fifty addresses, which guess passwords of names without end."""
 
-    def __init__(self, admin: int) -> None:
-        self._admin = admin
-        self._over = threading.Event()
-        self.statuses: dict[int, int] = {}
-        self._threads = [threading.Thread(target=self._guess, args=(part,)) for part in range(2)]
+    _networks = itertools.count(1)
 
-    def __enter__(self) -> "Attack":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _guess(self, part: int) -> None:
-        """Half of the addresses, at half of the rate; a guess that is answered late delays those behind it."""
-        links = [
-            http.client.HTTPConnection("127.0.0.1", self._admin, timeout=60, source_address=(address, 0))
-            for address in ADDRESSES[part::2]
+    def __init__(self, stage: Stage, admin: int) -> None:
+        network = next(self._networks)
+        guesses = [
+            json.dumps({"email": f"name{network}-{each}", "password": f"guess {each}"}) for each in range(20_000)
         ]
-        due, number = time.monotonic(), 0
-        while not self._over.wait(max(0.0, due - time.monotonic())):
-            status = log_in(links[number % len(links)], f"name{part}-{number % 1000}", f"guess {number}")
-            self.statuses[status] = self.statuses.get(status, 0) + 1
-            number += 1
-            due = max(due + 2 / RATE, time.monotonic() - 1)
+        sources = [f"127.0.{network}.{each}" for each in range(1, ADDRESSES + 1)]
+        kind = "application/json"
+        self._job = Job(admin, CONNECTIONS, 0, RATE, [], [PATH], forms=guesses, kind=kind, sources=sources)
+        self._stage = stage
+        self.statuses: Statuses = Counter()
+
+    @contextlib.contextmanager
+    def attack(self) -> Iterator[None]:
+        """Guess. The generator gives way to that of the traffic, which shares its core."""
+        load = self._stage.load(self._job)
+        load.yield_to_others()
+        try:
+            yield
+        finally:
+            result = load.stop()
+        self.statuses.update(result.failures)
+        rate = sum(result.failures.values()) / (result.ended - result.began)
+        if result.done or not 0.9 < rate / RATE < 1.1:
+            raise Failed(f"{rate:.0f} guesses/s were refused, {result.done} were right")
 
 
 class Right:
@@ -99,6 +117,46 @@ class Right:
         return taken
 
 
+class Contest:
+    """One node, quiet and under attack in turns."""
+
+    def __init__(self, stage: Stage, ostiary: Ostiary, right: Right, count: int) -> None:
+        self._stage, self._ostiary, self._right, self._count = stage, ostiary, right, count
+        self.turns: dict[str, list[Turn]] = {QUIET: [], FRESH: [], BARRED: []}
+        self.statuses: dict[str, Statuses] = {FRESH: Counter(), BARRED: Counter()}
+
+    def round(self) -> None:
+        """One turn of each. Fresh addresses are soon barred: traffic and log-ins get an attack of their own."""
+        self.turns[QUIET].append(Turn(self._traffic(), self._log_ins()))
+        self.turns[FRESH].append(Turn(self._fresh(self._traffic), self._fresh(self._log_ins)))
+        self.turns[BARRED].append(self._barred())
+        for name, turns in self.turns.items():
+            say(f"  {name}: traffic p99 {turns[-1].traffic.p99:.0f} us, log-in {median(turns[-1].log_ins):.0f} ms")
+
+    def _traffic(self) -> Latency:
+        return latency(self._stage, self._ostiary.running(), TRAFFIC)
+
+    def _log_ins(self) -> list[float]:
+        return self._right.take(self._ostiary, self._count)
+
+    def _fresh(self, measured: Callable[[], T]) -> T:
+        attackers = Attackers(self._stage, self._ostiary.admin)
+        with attackers.attack():
+            taken = measured()
+        self.statuses[FRESH] += attackers.statuses
+        return taken
+
+    def _barred(self) -> Turn:
+        attackers = Attackers(self._stage, self._ostiary.admin)
+        with attackers.attack():
+            time.sleep(BARRED_AFTER + 1)
+        attackers.statuses.clear()
+        with attackers.attack():
+            turn = Turn(self._traffic(), self._log_ins())
+        self.statuses[BARRED] += attackers.statuses
+        return turn
+
+
 def measure(stage: Stage) -> Outcome:
     """Quiet and under attack, in turns of the same node."""
     rounds, count = (1, 10) if stage.scale.quick else (3, 30)
@@ -107,51 +165,39 @@ def measure(stage: Stage) -> Outcome:
         stage.backend("canned") as backend,
         stage.ostiary("ostiary", {**settings(backend), **trusting_none}) as ostiary,
     ):
-        right = Right(ostiary, 2 * rounds * count)
+        right = Right(ostiary, 3 * rounds * count)
         ostiary.stop()
         ostiary.start()  # what was verified is remembered no more
-        quiet, attacked, statuses = turns(stage, ostiary, right, rounds, count)
-    return outcome(quiet, attacked, statuses)
+        contest = Contest(stage, ostiary, right, count)
+        for _ in range(rounds):
+            contest.round()
+    return outcome(contest)
 
 
-Turn = tuple[Latency, list[float]]
-
-
-def turns(
-    stage: Stage, ostiary: Ostiary, right: Right, rounds: int, count: int
-) -> tuple[list[Turn], list[Turn], dict[int, int]]:
-    """Traffic and right log-ins, without and with guesses."""
-    quiet: list[Turn] = []
-    attacked: list[Turn] = []
-    statuses: dict[int, int] = {}
-    for number in range(rounds):
-        quiet.append((latency(stage, ostiary.running(), TRAFFIC), right.take(ostiary, count)))
-        with Attack(ostiary.admin) as attack:
-            attacked.append((latency(stage, ostiary.running(), TRAFFIC), right.take(ostiary, count)))
-        for status, many in attack.statuses.items():
-            statuses[status] = statuses.get(status, 0) + many
-        say(f"  round {number + 1}: p99 {quiet[-1][0].p99:.0f} us, under attack {attacked[-1][0].p99:.0f} us")
-    return quiet, attacked, statuses
-
-
-def outcome(quiet: list[Turn], attacked: list[Turn], statuses: dict[int, int]) -> Outcome:
-    """Figures and table."""
-    traffic = median(turn.p99 for turn, _ in attacked) / median(turn.p99 for turn, _ in quiet)
-    calm = [each for _, taken in quiet for each in taken]
-    hard = [each for _, taken in attacked for each in taken]
-    log_ins = percentile(hard, 99) / percentile(calm, 99)
+def outcome(contest: Contest) -> Outcome:
+    """Figures and table. Of the two attacks, the worse counts."""
+    traffic = {name: median(turn.traffic.p99 for turn in turns) for name, turns in contest.turns.items()}
+    taken = {name: [each for turn in turns for each in turn.log_ins] for name, turns in contest.turns.items()}
+    log_ins = {name: percentile(each, 99) for name, each in taken.items()}
+    worst_traffic = max(traffic[FRESH], traffic[BARRED]) / traffic[QUIET]
+    worst_log_in = max(log_ins[FRESH], log_ins[BARRED]) / log_ins[QUIET]
     figures = [
-        Figure("attack_traffic_p99", traffic, 1.2, "p99 of traffic under 500 wrong log-ins/s, beside without"),
-        Figure("attack_login_p99", log_ins, 2.0, "p99 of a right log-in from a known address, beside without"),
+        Figure("attack_traffic_p99", worst_traffic, 1.2, "p99 of traffic under 500 wrong log-ins/s, beside without"),
+        Figure("attack_login_p99", worst_log_in, 2.0, "p99 of a right log-in from a known address, beside without"),
     ]
     columns = ["", "traffic p50 µs", "traffic p99 µs", "log-in p50 ms", "log-in p99 ms"]
     rows = [
         [
-            name, f"{median(turn.p50 for turn, _ in each):.0f}", f"{median(turn.p99 for turn, _ in each):.0f}",
-            f"{percentile(taken, 50):.1f}", f"{percentile(taken, 99):.1f}",
+            name, f"{median(turn.traffic.p50 for turn in turns):.0f}", f"{traffic[name]:.0f}",
+            f"{percentile(taken[name], 50):.1f}", f"{log_ins[name]:.1f}",
         ]
-        for name, each, taken in (("quiet", quiet, calm), ("under attack", attacked, hard))
+        for name, turns in contest.turns.items()
     ]  # fmt: skip
-    said = ", ".join(f"{many:,} times {status}" for status, many in sorted(statuses.items()))
-    notes = f"{TRAFFIC:,.0f} requests/s on the gateway. The guesses, from {len(ADDRESSES)} addresses, were told {said}."
+    said = "; ".join(f"{name}: {told(statuses)}" for name, statuses in contest.statuses.items())
+    notes = f"{TRAFFIC:,.0f} requests/s on the gateway. What the guesses of {ADDRESSES} addresses were told, {said}."
     return Outcome("Log-ins under attack", figures, columns, rows, notes)
+
+
+def told(statuses: Statuses) -> str:
+    """How often which status."""
+    return ", ".join(f"{many:,} times {status}" for status, many in sorted(statuses.items()))
