@@ -106,7 +106,9 @@ async def test_the_listing_and_the_document_name_every_operation(house: House) -
     assert [each["name"] for each in listed] == names
     document = read(await house.ask("GET", "/openapi.json", owner=False))
     assert document["openapi"] == "3.1.0"
-    assert list(document["paths"]) == [f"/operations/{name}" for name in names]
+    followed = [name for name, each in house.registry.operations.items() if each.follow is not None]
+    paths = [f"/operations/{name}" for name in names] + [f"/operations/{name}/follow" for name in followed]
+    assert list(document["paths"]) == paths
     for name, each in house.registry.operations.items():
         path = document["paths"][f"/operations/{name}"]
         assert ("get" in path) is each.reads

@@ -1,6 +1,6 @@
 """Droplets, as operators list, make and change them. What is done is the reconciler's."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -102,7 +102,12 @@ async def get(control: Control, call: Call, params: OneDroplet) -> Droplet:
     return control.reconciler.get(params.droplet)
 
 
-@operation("droplets.logs", reads=True, permission="droplets:logs")
+def follow(control: Control, call: Call, params: DropletLogs) -> AsyncIterator[bytes]:
+    """The end of what a droplet has printed, and each line as it comes, until it is deleted."""
+    return control.reconciler.follow(params.droplet, params.tail)
+
+
+@operation("droplets.logs", reads=True, permission="droplets:logs", follow=follow)
 async def logs(control: Control, call: Call, params: DropletLogs) -> Lines:
     """Show the end of what a droplet has printed."""
     lines = await control.reconciler.logs(params.droplet, params.tail)

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
@@ -30,6 +30,8 @@ R = TypeVar("R")
 Run = Callable[[Control, Call, P], Awaitable[R]]
 Preview = Callable[[Control, Call, P], Awaitable[list[str]]]
 """What a change would do, a text a thing; refuses what the change would refuse."""
+Follow = Callable[[Control, Call, P], AsyncIterator[bytes]]
+"""What `run` shows, line by line, and what comes to it; refuses what `run` would refuse."""
 
 log = logging.getLogger("ostiary.control")
 _REPEATED = re.compile(r"(?<=^Invalid enum value) .*", re.DOTALL)
@@ -59,6 +61,8 @@ class Operation(Struct, frozen=True):
     run: Callable[[Control, Call, Any], Awaitable[Any]]
     preview: Callable[[Control, Call, Any], Awaitable[list[str]]] | None = None
     """Where `run` touches more than the store and the workers."""
+    follow: Callable[[Control, Call, Any], AsyncIterator[bytes]] | None = None
+    """Where what is read goes on."""
 
 
 def operation(
@@ -70,6 +74,7 @@ def operation(
     own: str = "",
     also: tuple[str, ...] = (),
     preview: Preview[P] | None = None,
+    follow: Follow[P] | None = None,
 ) -> Callable[[Run[P, R]], Operation]:
     """Declare a function `(control, call, params: P) -> R` as the operation `name`.
 
@@ -82,7 +87,7 @@ def operation(
         hints = get_type_hints(run)
         summary = (run.__doc__ or name).strip().partition("\n")[0]
         result = hints["return"]
-        return Operation(name, asked, reads, hints["params"], result, summary, target, own, also, run, preview)
+        return Operation(name, asked, reads, hints["params"], result, summary, target, own, also, run, preview, follow)
 
     return declare
 
@@ -119,6 +124,14 @@ class Registry:
         changing = asyncio.create_task(self._change(control, declared, params, call))
         self._keep(changing)
         return await asyncio.shield(changing)
+
+    def follow(self, control: Control, name: str, params: Struct, call: Call) -> AsyncIterator[bytes]:
+        """What an operation reads, line by line and without end. Refuses as `run`, NotFound `operation.unknown`."""
+        declared = self.get(name)
+        if declared.follow is None:
+            raise NotFound("operation.unknown", "There is nothing to follow")
+        allow(declared, call, params)
+        return declared.follow(control, msgspec.structs.replace(call, operation=name), params)
 
     async def settled(self) -> None:
         """Wait until no change is under way; for the end of the process."""

@@ -102,11 +102,12 @@ async def logs(asked: Asked) -> Answer:
     """Show what one has printed, byte for byte; or what it prints too, until it is deleted or the client leaves."""
     query = Query(asked.query)
     tail, follow = query.number("tail", LINES, MOST_LINES), query.truth("follow", False)
-    await asked.run("droplets.logs", DropletLogs(asked.item, 0))
-    reconciler = asked.desk.control.reconciler
+    desk = asked.desk
     if follow:
-        return Answer(200, headers=TEXT, stream=asked.desk.followed(reconciler.follow(asked.item, tail), asked.again))
-    lines = await reconciler.logs(asked.item, tail)
+        shown = desk.registry.follow(desk.control, "droplets.logs", DropletLogs(asked.item, tail), asked.call)
+        return Answer(200, headers=TEXT, stream=desk.followed(shown, asked.again))
+    await asked.run("droplets.logs", DropletLogs(asked.item, 0))
+    lines = await desk.control.reconciler.logs(asked.item, tail)
     return Answer(200, b"".join(line + b"\n" for line in lines), TEXT)
 
 

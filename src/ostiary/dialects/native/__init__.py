@@ -1,15 +1,17 @@
 """Ostiary's own surface: every operation under its own name, their OpenAPI document, and the metrics.
 
-    GET  /operations            what there is
-    GET  /operations/{name}     a reading operation, parameters in the query
-    POST /operations/{name}     any operation, parameters as a JSON object
-    GET  /openapi.json          OpenAPI 3.1, made from the registry
-    GET  /metrics               Prometheus text, for metrics:read
+    GET  /operations                what there is
+    GET  /operations/{name}         a reading operation, parameters in the query
+    POST /operations/{name}         any operation, parameters as a JSON object
+    GET  /operations/{name}/follow  what goes on: plain text, line by line as it comes
+    GET  /openapi.json              OpenAPI 3.1, made from the registry
+    GET  /metrics                   Prometheus text, for metrics:read
 
 A refusal is {"error": CODE, "message": SENTENCE} with the meaning's status, and "mistakes" where there are any.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -88,7 +90,12 @@ class Native:
             return self.pages[request.path], "GET, HEAD, OPTIONS"
         if not request.path.startswith(OPERATIONS):
             raise NotFound("path.unknown", "There is nothing here")
-        operation = self.desk.registry.get(segment(request.path.removeprefix(OPERATIONS)))
+        name, _, rest = request.path.removeprefix(OPERATIONS).partition("/")
+        operation = self.desk.registry.get(segment(name))
+        if rest == "follow" and operation.follow is not None:
+            return partial(self._follow, operation), "GET, HEAD, OPTIONS"
+        if rest or request.path.endswith("/"):
+            raise NotFound("path.unknown", "There is nothing here")
         methods = "GET, HEAD, OPTIONS, POST" if operation.reads else "OPTIONS, POST"
         return lambda request: self._operation(operation, request), methods
 
@@ -97,6 +104,12 @@ class Native:
         params = from_query(operation, request) if request.method in ("GET", "HEAD") else from_body(operation, request)
         result = await self.desk.run(operation.name, params, call)
         return finished(call, json_answer(200, result, (NO_STORE, *applied(call))))
+
+    async def _follow(self, operation: Operation, request: Request) -> Answer:
+        again = partial(admitted, self.desk, operation, request)
+        call = await again()
+        lines = self.desk.registry.follow(self.desk.control, operation.name, from_query(operation, request), call)
+        return Answer(200, headers=(PLAIN, NO_STORE), stream=self.desk.followed(lines, again))
 
     async def _listing(self, request: Request) -> Answer:
         listed = [
@@ -118,6 +131,7 @@ class Native:
         return Answer(200, text, (("Content-Type", CONTENT_TYPE), NO_STORE))
 
 
+PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 NO_STORE = ("Cache-Control", "no-store")
 
 

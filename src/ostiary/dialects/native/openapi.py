@@ -32,6 +32,9 @@ def document(registry: Registry) -> dict[str, Any]:
         f"/operations/{each.name}": _path(each, params[at], results[at], components)
         for at, each in enumerate(operations)
     }
+    for at, each in enumerate(operations):
+        if each.follow is not None:
+            paths[f"/operations/{each.name}/follow"] = _following(each, params[at], components)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ostiary operations", "version": version("ostiary"), "license": {"name": "Apache-2.0"}},
@@ -70,6 +73,22 @@ def _path(operation: Operation, params: Any, result: Any, components: dict[str, 
         query = _query(_schema(params, components))
         path["get"] = {**common, "operationId": f"{operation.name}.get", "parameters": query}
     return path
+
+
+def _following(operation: Operation, params: Any, components: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "get": {
+            "operationId": f"{operation.name}.follow",
+            "summary": f"{operation.summary.rstrip('.')}, and what comes to it.",
+            "tags": [operation.name.partition(".")[0]],
+            "x-permission": operation.permission,
+            "parameters": _query(_schema(params, components)),
+            "responses": {
+                "200": {"description": "Lines", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                **{status: {"$ref": "#/components/responses/Refusal"} for status in REFUSALS},
+            },
+        }
+    }
 
 
 def _schema(params: Any, components: dict[str, Any]) -> dict[str, Any]:
