@@ -648,7 +648,7 @@ ABSENT = sorted(
 
 
 @pytest.mark.parametrize(("method", "path"), ABSENT)
-async def test_there_are_no_apps_and_the_rest_is_named(deis: Client, method: str, path: str) -> None:
+async def test_an_app_that_is_not_there_is_not_found_and_the_rest_is_named(deis: Client, method: str, path: str) -> None:
     assert (await deis.ask(method, f"/{path}")).status == 401
     answer = await deis.ask(method, f"/{path}", by=OWNER)
     if path.startswith("apps/"):
@@ -656,11 +656,6 @@ async def test_there_are_no_apps_and_the_rest_is_named(deis: Client, method: str
     else:
         name = path.partition("/")[0]
         assert said(answer) == (501, f'{{"detail":"Not supported by this controller: {name}"}}')
-
-
-async def test_no_app_can_be_made_yet(deis: Client) -> None:
-    answer = await deis.ask("POST", "/apps", {"id": "shop"}, by="bob")
-    assert said(answer) == (501, '{"detail":"Not supported by this controller: apps"}')
 
 
 # -- who may what

@@ -203,6 +203,10 @@ async def test_an_app_takes_all_that_was_its_own_with_it(store: Store) -> None:
     app = await store.apps.get("shop")
     assert app is not None
     assert app.structure == {"web": 2}
+    await store.apps.emptied("shop")
+    app = await store.apps.get("shop")
+    assert app is not None
+    assert app.structure == {}
     await store.apps.delete("shop", RECORD)
     for table in ("apps", "collaborators", "releases", "app_notes"):
         assert await count(store, table) == 0

@@ -30,7 +30,6 @@ from ostiary.control.apps import (
 from ostiary.control.call import Call
 from ostiary.control.charge import Droplet
 from ostiary.control.control import Control
-from ostiary.control.formations import stopped
 from ostiary.control.registry import operation
 from ostiary.core.apps import Choice, Value, check_scale, choose, difference, merged
 from ostiary.core.droplets import Place
@@ -196,4 +195,5 @@ async def restart(control: Control, call: Call, params: SomeContainers) -> list[
 
 def _restarted(control: Control, app: App, params: SomeContainers) -> list[tuple[Place, Droplet]]:
     """Those that run, or should; one that is named, whatever it does."""
-    return [each for each in chosen(control, app, params) if params.number or not stopped(each[1])]
+    wanted = control.reconciler.wanted
+    return [each for each in chosen(control, app, params) if params.number or wanted(each[0].name) == "running"]

@@ -18,6 +18,7 @@ from ostiary.control.charge import Droplet, seconds
 from ostiary.control.vault import Vault
 from ostiary.core.apps import LATEST, Choice, Value, env, planned
 from ostiary.core.droplets import DropletRules, Place, Recipe, Template, recipe
+from ostiary.core.lifecycle import Wanted
 from ostiary.core.refusal import Conflict, Invalid, Refusal, Unavailable
 from ostiary.store.fleet import App, Apps, Release
 from ostiary.store.ports import Record
@@ -40,6 +41,8 @@ class Fleet(Protocol):
     """The part of the reconciler that is used here."""
 
     def of_app(self, app: str) -> list[Placed]: ...
+
+    def wanted(self, name: str) -> Wanted: ...
 
     async def create(self, recipe: Recipe, name: str = "", place: Place | None = None) -> Droplet: ...
 
@@ -113,6 +116,8 @@ class Formations:
     def recipe(self, app: App, release: Release, choice: Choice, kind: str) -> Recipe:
         """What a droplet of a type is made from. Refuses Invalid `app.no_build`, `type.unknown`."""
         template = self._template(choice)
+        if not kind:
+            raise Invalid("type.unknown", "Container type  does not exist in application")
         return recipe(template, env(self.values(app, release)), kind, choice.image)
 
     def _template(self, choice: Choice) -> Template:
@@ -178,7 +183,7 @@ class Formations:
     async def delete(self, app: App, record: Record) -> None:
         """Drain and remove all droplets, then the app."""
         # Who finds it half removed removes the rest.
-        await self._apps.scaled(app.id, {}, record)
+        await self._apps.emptied(app.id)
         await self._remove([place for place, _ in self._fleet.of_app(app.id)])
         await self._apps.delete(app.id, record)
 
@@ -197,8 +202,8 @@ class Formations:
 
     async def _follow(self, placed: Placed, recipes: Mapping[str, Recipe], number: int) -> None:
         """Have a droplet be made anew; what an operator has stopped stays so."""
-        place, droplet = placed
-        if stopped(droplet):
+        place, _ = placed
+        if self._fleet.wanted(place.name) == "stopped":
             await self._fleet.remake(place.name, recipes[place.type], number)
         else:
             with _healthy(place):
@@ -275,11 +280,6 @@ class Formations:
             log.error("An app cannot be mended: %s", failure.message)
         elif failure is not None:
             log.error("A task of apps failed", exc_info=failure)
-
-
-def stopped(droplet: Droplet) -> bool:
-    """Whether nothing but an operator starts it."""
-    return droplet.state == "exited"
 
 
 def choice_of(app: App, release: Release) -> Choice:

@@ -161,6 +161,10 @@ class Reconciler:
         found = [(place, self._shown(each)) for place, each in places if place is not None]
         return sorted(found, key=lambda each: (each[0].type, each[0].number))
 
+    def wanted(self, name: str) -> Wanted:
+        """What operators want of it. Refuses NotFound `droplet.unknown`."""
+        return self._charge(name).life.wanted
+
     def disposable(self, name: str) -> None:
         """Refuse NotFound `droplet.unknown`, Conflict `droplet.app` to who would delete it by itself."""
         charge = self._charge(name)

@@ -33,6 +33,7 @@ ON CONFLICT (id) DO NOTHING
 """
 _TRANSFER = "UPDATE apps SET owner = :owner, updated = :at WHERE number = :number"
 _SCALED = "UPDATE apps SET structure = :structure, updated = :at WHERE number = :number"
+_EMPTIED = "UPDATE apps SET structure = '{}' WHERE id = :id"
 _SETTLE = "UPDATE apps SET release = :release, template = :template, updated = :at WHERE number = :number"
 _SHARE = "INSERT INTO collaborators (app, user_number) VALUES (:number, :user) ON CONFLICT DO NOTHING"
 _UNSHARE = "DELETE FROM collaborators WHERE app = :number AND user_number = :user"
@@ -199,6 +200,9 @@ class SqlApps:
             log(sql, "app.scaled", ident, record)
 
         await self._writer.each(unit)
+
+    async def emptied(self, ident: str) -> None:
+        await self._writer.each(lambda sql: sql.change(_EMPTIED, id=ident))
 
     async def release(self, ident: str, number: int = 0) -> Release | None:
         return _release(await self._reader.each(lambda sql: sql.row(_RELEASE, id=ident, number=number)))

@@ -156,6 +156,9 @@ class Apps(Protocol):
     async def scaled(self, ident: str, structure: Mapping[str, int], record: Record) -> None:
         """Keep how many droplets of each type there are to be. Refuses NotFound `app.unknown`."""
 
+    async def emptied(self, ident: str) -> None:
+        """Keep that there are to be none any more: its deletion has begun."""
+
     async def release(self, ident: str, number: int = 0) -> Release | None:
         """A release; 0: the one in force."""
 
