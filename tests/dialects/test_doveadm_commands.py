@@ -405,6 +405,18 @@ async def test_the_setting_and_the_sockets_say_which_director_is_meant(house: Ho
     assert other == mail
 
 
+async def test_of_many_moves_in_a_batch_the_last_of_a_user_holds(house: House) -> None:
+    hosts = ("127.0.0.11", "127.0.0.12")
+    moves = [
+        ("directorMove", {"user": f"U{number % 50}@{number % 2}", "host": hosts[number // 50]}) for number in range(100)
+    ]
+    moves.insert(70, ("directorMove", {"user": "u1", "host": "127.0.0.99"}))
+    done = await run(house, *HOSTS, *moves, ("directorMap", {}))
+    assert done[2:-1] == [[]] * 70 + [68] + [[]] * 30
+    assert {each["mail server ip"] for each in done[-1]} == {"127.0.0.12"}
+    assert len(done[-1]) == 50
+
+
 async def test_nodes_come_go_and_are_shown(house: House) -> None:
     dashes = dict.fromkeys(["ping ms", "input", "output", "buffered", "buffered peak", "last read", "last write"], "-")
     own = {

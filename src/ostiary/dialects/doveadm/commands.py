@@ -61,6 +61,8 @@ class Command(Struct, frozen=True):
     """Parameters of the operation. Refuses Invalid and others for what the original judges before it asks."""
     show: Callable[[Any, Asked], list[Any]]
     codes: Codes = ORIGINAL
+    apart: str = ""
+    """The parameter that names a user, where commands about different users do not touch each other; empty: none."""
 
     @property
     def shape(self) -> Shape:

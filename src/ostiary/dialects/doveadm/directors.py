@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from ostiary.control.nodes import NodeStatus
 from ostiary.control.whereabouts import Assignment, DirectorStatus, DumpRow
 from ostiary.core.director import LAST_HASH
@@ -229,7 +231,7 @@ DIRECTORS: tuple[Command, ...] = (
     _command("directorUp", "director.up", _UP, _turn),
     _command("directorDown", "director.down", _UP, _turn),
     _command("directorRemove", "director.remove", (HOST,), _remove),
-    _command("directorMove", "director.move", (needed("user"), HOST), _move),
+    replace(_command("directorMove", "director.move", (needed("user"), HOST), _move), apart="user"),
     _command("directorKick", "director.kick", (Parameter("passdbField"), needed("user")), _kick),
     _command(
         "directorFlush",
