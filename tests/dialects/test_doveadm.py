@@ -449,6 +449,8 @@ async def test_values_of_another_type_and_unknown_parameters_are_invalid_request
         (["stage.room", {"name": "full"}, "t"], 65),
         (["stage.room", {"name": "nobody"}, "t"], 67),
         (["roles.get", {"role": "nosuch"}, "t"], 68),
+        (["users.create", {"user": "doveadm", "role": "viewer"}, "t"], 64),
+        (["users.create", {"user": "DoveAdm", "role": "viewer"}, "t"], 64),
         (["users.totp_setup", {"user": "nosuch"}, "t"], 77),
     ],
 )
