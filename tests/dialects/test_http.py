@@ -178,6 +178,17 @@ async def test_pipelined_requests_are_answered_in_order_on_one_connection(served
     assert raw.index(b"/1") < raw.index(b"/2") < raw.index(b"/3")
 
 
+async def test_a_half_closed_client_gets_every_answer_that_it_asked_for_in_full(served: Served) -> None:
+    one = b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n"
+    two = b"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+    raw = await served.send(one + two + one)
+    assert raw.count(b"HTTP/1.1 200 OK") == 3
+    assert raw.count(b"Connection: close") == 1
+    assert raw.index(b"Connection: close") > raw.index(b"/2")
+    raw = await served.send(one + b"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na")
+    assert raw.count(b"HTTP/1.1 ") == 1
+
+
 async def test_bytes_that_come_one_by_one_make_the_same_request(served: Served) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     for byte in b"POST /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc":

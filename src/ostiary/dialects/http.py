@@ -159,8 +159,8 @@ class Connection(asyncio.Protocol):
             self._pouring.cut()
 
     def eof_received(self) -> bool:
-        """A half-closed client still gets the answer to what it has sent whole; it follows nothing."""
-        self._close = self._half = True
+        """A half-closed client still gets the answers to what it has sent whole; it follows nothing."""
+        self._half = True
         return self._take in (self._busy, self._waiting)
 
     def data_received(self, data: bytes) -> None:
@@ -360,6 +360,8 @@ class Connection(asyncio.Protocol):
         self.transport.resume_reading()
         while self._take():
             pass
+        if self._half and self._take not in (self._busy, self._waiting, self._nothing):
+            self.end()  # the rest of what was begun will never come
 
     def _write(self, request: Request, answer: Answer) -> None:
         self._after = answer.after
@@ -371,7 +373,8 @@ class Connection(asyncio.Protocol):
         if answer.after is not None:
             self.transport.set_write_buffer_limits(0)  # so that `resume_writing` says that nothing is left
         pieces = answer.stream is not None
-        close = self._close or answer.close or self.listener.draining or pieces
+        last = self._half and b"\r\n\r\n" not in self.buffer
+        close = self._close or last or answer.close or self.listener.draining or pieces
         self.transport.write(serialise(request, answer, close, chunked=self._chunking))
         if not self._full:
             self._sent()
