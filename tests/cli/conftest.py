@@ -2,7 +2,8 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from ostiary.dialects.http import Listener
 class Served:
     """A house that answers on a port, with its event loop in a thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, around: Callable[[House], AbstractAsyncContextManager[object]] = nullcontext
+    ) -> None:
         self.path = path
+        self._around = around
         self.url = ""
         self.house: House
         self._ready = threading.Event()
@@ -41,8 +45,9 @@ class Served:
         sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         await listener.listen(sock)
-        self._ready.set()
-        await self._end.wait()
+        async with self._around(self.house):
+            self._ready.set()
+            await self._end.wait()
         await listener.drain(1)
         await self.house.close()
 

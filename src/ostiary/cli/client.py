@@ -1,5 +1,7 @@
 """The command line as a client of the native operations API."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
@@ -64,6 +66,37 @@ def run(
     target: Target, operation: str, params: dict[str, Any], transport: "httpx2.BaseTransport | None" = None
 ) -> Done:
     """Run an operation and return what it gave. Raises Problem."""
+    with _client(target, transport) as client:
+        response = client.post(f"/operations/{operation}", json=params)
+    if response.status_code != 200:
+        raise _problem(response, target)
+    try:
+        return Done(msgspec.json.decode(response.content), response.headers.get("x-ostiary-applied", ""))
+    except ValueError as problem:
+        raise Problem(200, NO_OSTIARY, f"{target.url} gave no JSON: is the admin listener there?") from problem
+
+
+def follow(target: Target, operation: str, params: dict[str, Any]) -> Iterator[bytes]:
+    """What an operation shows, line by line as it comes, until there is no more. Raises Problem."""
+    import httpx2
+
+    patience = httpx2.Timeout(TIMEOUT, read=None)
+    with (
+        _client(target) as client,
+        client.stream("GET", f"/operations/{operation}/follow", params=params, timeout=patience) as response,
+    ):
+        if response.status_code != 200:
+            response.read()
+            raise _problem(response, target)
+        rest = b""
+        for piece in response.iter_raw():
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+
+
+@contextmanager
+def _client(target: Target, transport: "httpx2.BaseTransport | None" = None) -> Iterator["httpx2.Client"]:
+    """A client that asks as somebody. Raises Problem where nobody answers."""
     import httpx2  # here: help, completion and usage need none of it
 
     auth = None if target.password is None else httpx2.BasicAuth(target.name, target.password)
@@ -72,15 +105,9 @@ def run(
         with httpx2.Client(
             base_url=target.url, auth=auth, headers=headers, timeout=TIMEOUT, transport=transport
         ) as client:
-            response = client.post(f"/operations/{operation}", json=params)
+            yield client
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
         raise Problem(0, "unreachable", f"cannot reach {target.url}: {problem}") from problem
-    if response.status_code != 200:
-        raise _problem(response, target)
-    try:
-        return Done(msgspec.json.decode(response.content), response.headers.get("x-ostiary-applied", ""))
-    except ValueError as problem:
-        raise Problem(200, NO_OSTIARY, f"{target.url} gave no JSON: is the admin listener there?") from problem
 
 
 def fail(problem: Problem) -> NoReturn:

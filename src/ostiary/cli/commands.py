@@ -28,6 +28,9 @@ NEW = ("users.create", "users.register", "users.set_password")
 
 EXTRA: dict[str, dict[str, str]] = {
     "audit": {"export": "ostiary.cli.audit:export"}, "tokens": {"reissue": "ostiary.cli.reissue:reissue"},
+    "droplets": {
+        name: f"ostiary.cli.droplets:{name}" for name in ("add", "ls", "start", "stop", "restart", "rm", "logs")
+    },
 }  # fmt: skip
 """Commands of a subject beside or instead of those of its operations: module and function."""
 

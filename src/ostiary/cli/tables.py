@@ -13,7 +13,8 @@ from ostiary.cli.output import printable
 from ostiary.core.configuration.measure import Duration
 
 MOMENTS = frozenset({
-    "at", "created", "expires", "issued", "last", "last_login", "registered", "retired", "until", "used",
+    "at", "created", "created_at", "expires", "finished_at", "issued", "last", "last_login", "registered", "retired",
+    "started_at", "until", "used",
 })  # fmt: skip
 """Members that are Unix times in microseconds, 0: never."""
 SECONDS = frozenset({
