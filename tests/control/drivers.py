@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -81,6 +82,8 @@ class Memory:
         life = self._life(droplet)
         if life.seen.state == "running":
             return
+        if not life.spec.command:
+            raise Invalid("command.missing", "There is no command to run")
         word = life.spec.command[0]
         if word == "nope":
             raise Invalid("command.unknown", "No such program: nope")
@@ -96,7 +99,7 @@ class Memory:
         life = self._life(droplet)
         if life.seen.state != "running":
             return False
-        killed = life.spec.command[0] == "stubborn"
+        killed = life.spec.command[:1] == ("stubborn",)
         self.end(droplet, 137 if killed else 143)
         return killed
 
@@ -150,6 +153,8 @@ class Memory:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     def end(self, droplet: str, code: int | None) -> None:
         """Its process ends."""

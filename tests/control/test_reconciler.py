@@ -104,17 +104,21 @@ class Node:
         self.engine = Memory(now)
         self.workers = Heard(self.engine.calls)
         self.rules = RULES
+        self.key = bytes(32)
         self.mortal = Mortal()
         self.control: Reconciler
         self.running: asyncio.Task[None] | None = None
+        self.all: list[tuple[Mortal, Reconciler]] = []
+        """Every control that there was."""
 
     async def begin(self) -> None:
         """Start control."""
         self.mortal = Mortal()
         self.control = Reconciler(
             self.mortal.guard(self.store.droplets), self.mortal.guard(self.workers),
-            Vault(bytes(32), os.urandom, DROPLETS), lambda: self.rules, now, os.urandom, "python",
+            Vault(self.key, os.urandom, DROPLETS), lambda: self.rules, now, os.urandom, "python",
         )  # fmt: skip
+        self.all.append((self.mortal, self.control))
         await self.control.open(self.mortal.guard(self.engine))
         self.running = asyncio.create_task(self.control.run())
 
@@ -124,6 +128,14 @@ class Node:
         if self.running is not None:
             self.running.cancel()
             await asyncio.gather(self.running, return_exceptions=True)
+
+    async def bury(self) -> None:
+        """Have every control let go of its tasks and probes; droplets live on."""
+        self.rules = replace(RULES, keep=True)
+        await self.kill()
+        for mortal, control in self.all:
+            mortal.left = None
+            await control.close()
 
     async def add(self, template: Template = WEB, name: str = "", **env: str) -> Droplet:
         return await self.control.create(recipe(template, env), name)
@@ -161,9 +173,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     made = Node(store)
     await made.begin()
     yield made
-    made.rules = replace(RULES, keep=True)
-    await made.control.close()
-    await made.kill()
+    await made.bury()
     for ident in tuple(made.engine.lives):
         made.engine.end(ident, 0)
     await store.close()
@@ -457,6 +467,16 @@ def work(node: Node, what: str) -> Awaitable[object]:
         "delete": lambda: control.delete("shop"),
     }
     return operations[what]()
+
+
+async def test_what_another_key_has_sealed_runs_on_and_can_be_deleted(node: Node) -> None:
+    name = (await node.add()).name
+    await node.kill()
+    node.key = bytes(31) + b"1"
+    await node.begin()
+    assert node.states() == {name: "running"}
+    await node.control.delete(name)
+    assert node.engine.lives == {}
 
 
 ENDS = {
