@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.dialects.doorman import entered
+from tests.dialects.doorman import said as doorman_said
 from tests.dialects.fleet import Fleet, fleet
 from tests.dialects.house import OWNER, PASSWORD, House
 from tests.dialects.test_apifest import said
@@ -518,3 +520,12 @@ async def test_the_native_surface_has_the_same_apps(deis: Apps) -> None:
     assert (
         await deis.house.ask("POST", "/operations/apps.configure", {"app": "shop", "values": {"A": True}})
     ).status == 400
+
+
+async def test_on_the_other_surfaces_who_owns_an_app_cannot_be_deleted_either(deis: Apps) -> None:
+    await deis.made("shop")
+    headers = {"authorization": f"Bearer {deis.tokens[OWNER]}"}
+    answer = await deis.house.ask("DELETE", "/api/v1/user/delete/bob", owner=False, headers=headers)
+    assert said(answer) == (409, '{"error":"bob still owns apps","errorId":916}')
+    visitor = await entered(deis.house, OWNER, PASSWORD)
+    assert doorman_said(await visitor.ask("DELETE", "/platform/user/bob")) == (400, "USR003", "Unable to delete user")

@@ -32,7 +32,7 @@ class Parameter(Struct, frozen=True, omit_defaults=True):
 
     name: str
     kind: str
-    """One of KINDS, `choice`, `moment`, `pairs` for NAME=VALUE, `json` for everything else."""
+    """One of KINDS, `choice`, `moment`, `pairs` (NAME=VALUE), `counts` (NAME=NUMBER), `json` for everything else."""
     description: str = ""
     required: bool = False
     choices: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:
     elif kind is int and MOMENT in description:
         said = "moment"
     elif get_origin(kind) is dict:
-        said = "pairs"
+        said = "counts" if get_args(kind)[1] is int else "pairs"
     else:
         said = KINDS.get(kind, "json")
     return Parameter(field.name, said, description, field.required, choices)

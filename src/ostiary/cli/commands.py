@@ -1,6 +1,7 @@
 """One command for each operation, `ostiary SUBJECT VERB`, made from the catalog and run over the native API."""
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +17,11 @@ from ostiary.cli.moments import WRITTEN, moment
 from ostiary.cli.secret import HOW, SECRETS, secret
 
 HINTS: dict[str, Any] = {
-    "text": str, "integer": int, "number": float, "truth": bool, "texts": list[str], "pairs": list[str], "json": str,
-    "moment": str,
+    "text": str, "integer": int, "number": float, "truth": bool, "texts": list[str], "pairs": list[str],
+    "counts": list[str], "json": str, "moment": str,
 }  # fmt: skip
-METAVARS = {"pairs": "NAME=VALUE", "json": "JSON", "moment": "TIME"}
+METAVARS = {"pairs": "NAME=VALUE", "counts": "NAME=NUMBER", "json": "JSON", "moment": "TIME"}
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 ALL = Annotated[bool, typer.Option("--all", help="all of them, page by page; --limit is then that of a page")]
 PNG = Annotated[Path | None, typer.Option("--png", help="write the QR code as a picture, for its owner only")]
 SVG = Annotated[Path | None, typer.Option("--svg", help="the same as SVG")]
@@ -157,11 +159,8 @@ def _value(entry: Entry, parameter: Parameter, given: Any) -> Any:
     if name in SECRETS:
         twice = entry.name in NEW and name != "current_password"
         return secret(name, _needed(name) if given is None else given, twice=twice)
-    if parameter.kind == "pairs":
-        pairs = [each.partition("=") for each in given]
-        if not all(sign for _, sign, _ in pairs):
-            raise typer.BadParameter(f"--{flag} takes NAME=VALUE")
-        return {name: value for name, _, value in pairs}
+    if parameter.kind in ("pairs", "counts"):
+        return _pairs(flag, parameter.kind, [each.partition("=") for each in given])
     if parameter.kind == "moment":
         return moment(given, f"--{flag}")
     if parameter.kind != "json":
@@ -170,6 +169,14 @@ def _value(entry: Entry, parameter: Parameter, given: Any) -> Any:
         return msgspec.json.decode(given)
     except ValueError as problem:
         raise typer.BadParameter(f"--{flag} takes JSON") from problem
+
+
+def _pairs(flag: str, kind: str, pairs: list[tuple[str, str, str]]) -> dict[str, str] | dict[str, int]:
+    if kind == "pairs" and all(sign for _, sign, _ in pairs):
+        return {name: value for name, _, value in pairs}
+    if kind == "counts" and all(_INTEGER.fullmatch(value) for _, _, value in pairs):
+        return {name: int(value) for name, _, value in pairs}
+    raise typer.BadParameter(f"--{flag} takes {METAVARS[kind]}")
 
 
 def _needed(name: str) -> str:

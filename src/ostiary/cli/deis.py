@@ -3,11 +3,9 @@
 Unlike the client it follows `next` and keeps a token that it had made anew for oneself.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
-from urllib.parse import quote
 
 import msgspec
 import typer
@@ -27,8 +25,8 @@ NOBODY = "Could not find token. Use `deis login` or `deis register` to get start
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Username = Annotated[str, typer.Option("--username", help="as whom; else a prompt")]
 Password = Annotated[str, typer.Option("--password", help="else a prompt, which nobody else on the machine sees")]
-Admin = Annotated[bool, typer.Option("--admin", help="administrators of the system")]
-OfApp = Annotated[str, typer.Option("-a", "--app", help="collaborators of the app; else that of this directory's name")]
+Admin = Annotated[bool, typer.Option("--admin", help="administrators of the system, not collaborators of an app")]
+OfApp = Annotated[str, typer.Option("-a", "--app", help="the app; else that of this directory's name")]
 Controller = Annotated[str, typer.Argument(help="URL of the controller")]
 
 
@@ -75,13 +73,13 @@ def say(line: str) -> None:
     typer.echo(printable(line, keep="\n"))
 
 
-def _send(state: State, method: str, place: str, **content: Any) -> "httpx2.Response":
+def _send(state: State, method: str, place: str, timeout: float = TIMEOUT, **content: Any) -> "httpx2.Response":
     """One request. Fails where nobody answers."""
     import httpx2
 
     try:
         with httpx2.Client(
-            base_url=state.controller or "", verify=state.ssl_verify is not False, timeout=TIMEOUT
+            base_url=state.controller or "", verify=state.ssl_verify is not False, timeout=timeout
         ) as client:
             return client.request(method, place, **content)
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
@@ -89,7 +87,9 @@ def _send(state: State, method: str, place: str, **content: Any) -> "httpx2.Resp
         fail("Couldn't connect to the Deis Controller:", str(problem), advice)
 
 
-def dispatch(method: str, place: str, body: dict[str, Any] | None = None) -> "httpx2.Response":
+def dispatch(
+    method: str, place: str, body: dict[str, Any] | None = None, timeout: float = TIMEOUT
+) -> "httpx2.Response":
     """A request by who is logged in."""
     state = load()
     if not state.token:
@@ -97,7 +97,8 @@ def dispatch(method: str, place: str, body: dict[str, Any] | None = None) -> "ht
     headers = {
         "content-type": "application/json", "X-Deis-Version": VERSION, "Authorization": f"token {state.token}",
     }  # fmt: skip
-    return _send(state, method, place, headers=headers, content=None if body is None else msgspec.json.encode(body))
+    content = None if body is None else msgspec.json.encode(body)
+    return _send(state, method, place, timeout=timeout, headers=headers, content=content)
 
 
 def expect(response: "httpx2.Response", status: int) -> "httpx2.Response":
@@ -243,58 +244,17 @@ def regenerate(
     say("Token regenerated.")
 
 
-@app.command("apps")
-@app.command("apps:list", hidden=True)
-def apps() -> None:
-    """List the apps that one may use."""
-    _list("Apps", "/v1/apps", "id")
-
-
 @app.command("users")
 @app.command("users:list", hidden=True)
 def users() -> None:
     """List the users."""
-    _list("Users", "/v1/users", "username")
+    listed("Users", "/v1/users", "username")
 
 
-def _list(title: str, place: str, member: str) -> None:
+def listed(title: str, place: str, member: str) -> None:
+    """A list, one member a line."""
     for number, page in enumerate(pages(place)):
         if not number:
             say(f"=== {title}")
         for each in page["results"]:
             say(str(each[member]))
-
-
-def _perms(of_app: str, admin: bool) -> tuple[str, str]:
-    """The app, and the place of its permissions; no app: of the system."""
-    name = "" if admin else (of_app or Path.cwd().name).lower()
-    return name, f"/v1/apps/{name}/perms" if name else "/v1/admin/perms"
-
-
-@app.command("perms:list")
-def perms_list(of_app: OfApp = "", admin: Admin = False) -> None:
-    """List who may use an app, or the administrators."""
-    first, *more = pages(_perms(of_app, admin)[1])
-    for page in more:
-        first = {**first, "next": None, "results": first["results"] + page["results"]}
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(first), indent=2).decode() + "\n")
-
-
-@app.command("perms:create")
-def perms_create(username: str, of_app: OfApp = "", admin: Admin = False) -> None:
-    """Let a user use an app, or make an administrator."""
-    name, place = _perms(of_app, admin)
-    whose = f"{name} collaborators" if name else "system administrators"
-    typer.echo(f"Adding {username} to {whose}... ", nl=False)
-    expect(dispatch("POST", place, {"username": username}), 201)
-    say("done")
-
-
-@app.command("perms:delete")
-def perms_delete(username: str, of_app: OfApp = "", admin: Admin = False) -> None:
-    """Take that away again."""
-    name, place = _perms(of_app, admin)
-    said = f"Removing {username} from {name} collaborators" if name else f"Remove {username} from system administrators"
-    typer.echo(f"{said}... ", nl=False)
-    expect(dispatch("DELETE", f"{place}/{quote(username, safe='')}"), 204)
-    say("done")

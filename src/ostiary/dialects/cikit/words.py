@@ -53,6 +53,7 @@ WORDS: Words = {
     "user.incomplete": No(400, 913, 'The request body must contain "group" and "username"'),
     "user.exists": No(400, 914, "Username is already taken"),
     "owner.delete": No(403, 915, "The owner cannot be deleted"),
+    "user.owns_apps": No(409, 916, ""),
     "user.name": No(400, 917, "The username is invalid"),
     "droplet.unknown": No(400, 900, "", No(404, 900, "")),
     "droplet.failed": FAILED,

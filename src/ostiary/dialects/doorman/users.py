@@ -45,7 +45,7 @@ _PASSWORD: Words = {"user.owner": Said(403, "USR022", "Super admin password cann
 _DELETE: Words = {
     "user.owner": _NO_DELETE,
     "owner.delete": _NO_DELETE,
-    "user.in_use": Said(400, "USR003", "Unable to delete user"),
+    "user.owns_apps": Said(400, "USR003", "Unable to delete user"),
 }
 
 
