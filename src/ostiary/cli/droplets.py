@@ -14,6 +14,8 @@ from ostiary.cli.target import Asked, Json, Login, PasswordFile, ProfileName, Ur
 
 POLL = 0.25
 """Seconds between two looks at jobs."""
+INTERRUPTED = 130
+"""Exit status of who follows a log until told to end, as shells have it."""
 Names = Annotated[list[str], typer.Argument(help="names of droplets", metavar="NAME...")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="say which jobs were begun, and wait for none")]
 Only = Annotated[str, typer.Option(help="only droplets of this")]
@@ -94,6 +96,8 @@ def logs(
         found = run(whom, "droplets.logs", asked).result
     except Problem as problem:
         fail(problem)
+    except KeyboardInterrupt as enough:
+        raise typer.Exit(INTERRUPTED) from enough
     if as_json:
         written(found, sys.stdout, as_json=True)
     else:
@@ -215,7 +219,13 @@ def _show(droplets: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _row(droplet: dict[str, Any]) -> dict[str, Any]:
-    """What a person wants to see of one."""
-    ports = [f"{inside}={port['ip']}:{port['port']}" for inside, port in droplet["ports"].items()]
-    shown = {name: droplet[name] for name in ("name", "state", "status", "health")}
-    return shown | {"ports": ports} | {name: droplet[name] for name in ("template", "app", "restarts", "created")}
+    """What a person wants to see of one; its ports are all of 127.0.0.1."""
+    unwell = droplet["health"] == "unhealthy"
+    return {
+        "name": droplet["name"],
+        "state": "unhealthy" if unwell else droplet["state"],
+        "status": droplet["status"],
+        "ports": [f"{inside}={port['port']}" for inside, port in droplet["ports"].items()],
+        "template": droplet["template"],
+        "app": droplet["app"],
+    }
