@@ -23,7 +23,7 @@ COMMANDS = {
     "whoami": "ostiary.cli.login:whoami",
     "profiles": "ostiary.cli.profiles:app",
     "operations": "ostiary.cli.commands:app",
-    "deis": "ostiary.cli.deis:app",
+    "deis": "ostiary.cli.deis_apps:app",
     "deisctl": "ostiary.cli.deisctl:app",
 }
 """Name -> module and function, or group, of the commands that are no operation's."""
