@@ -40,6 +40,7 @@ class Memory:
         self.closed = 0
         self.running = 0
         self.most = 0
+        self._serving: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Queue[Seen | None]] = []
         self.hold = asyncio.Event()
         """While it is not set, `start` waits."""
@@ -145,6 +146,10 @@ class Memory:
             life.servers.append(await asyncio.start_server(self._serve, "127.0.0.1", port))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             await reader.readuntil(b"\r\n\r\n")
             status = b"200 OK" if self.well else b"500 No"
@@ -163,6 +168,13 @@ class Memory:
             life.servers.pop().close()
         if life.seen.state == "running":
             self._tell(life, msgspec.structs.replace(life.seen, state="exited", exit_code=code, finished=self.clock()))
+
+    async def rest(self) -> None:
+        """End everything; returns when no connection is left."""
+        for droplet in tuple(self.lives):
+            self.end(droplet, 0)
+        while self._serving:
+            await asyncio.wait(self._serving)
 
     def vanish(self, droplet: str) -> None:
         """Somebody else removes it."""

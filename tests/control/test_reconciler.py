@@ -174,8 +174,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     await made.begin()
     yield made
     await made.bury()
-    for ident in tuple(made.engine.lives):
-        made.engine.end(ident, 0)
+    await made.engine.rest()
     await store.close()
 
 

@@ -1,6 +1,7 @@
 """Droplets of a whole node: what is wanted and what is agree, however often control is killed."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -137,3 +138,55 @@ async def test_two_hundred_operations_at_once_and_ten_kills_leave_what_was_wante
         assert kept == {each["name"]: "running" if each["state"] == "running" else "stopped" for each in droplets}
         assert len(taken) == sum(each["template"] == "web" for each in droplets)
     assert alive(place) == Counter()
+
+
+SERVE = """
+import socketserver, sys
+class Hello(socketserver.StreamRequestHandler):
+    def handle(self):
+        while self.rfile.readline().strip():
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads, request_queue_size = True, 128
+Server(("127.0.0.1", int(sys.argv[1])), Hello).serve_forever()
+"""
+
+
+async def test_no_request_fails_while_one_droplet_after_the_other_is_restarted(place: Path) -> None:
+    template = {
+        "default": True, "ports": [80], "command": ["{python}", "-I", "-c", SERVE.replace("{", "{{"), "{port}"],
+        "health": {"http": "/", "every": "200ms"}, "stop": {"drain": "2s"},
+    }  # fmt: skip
+    more = f"{OWNER}droplets: {{templates: {{web: {json.dumps(template)}}}}}\n"
+    text = configuration(1, more).replace("upstreams: {", "upstreams: {shop: {droplets: {template: web}}, ")
+    (place / "ostiary.yaml").write_text(text.replace("routes:\n", "routes:\n  - {match: GET /shop, upstream: shop}\n"))
+    async with serving(place) as node:
+        operator = Client(node.admin, await token_of(node))
+        assert (await once(node.gateway, "GET", "/shop")).status == 503
+        names = []
+        for _ in range(2):
+            answer = await operator.ask("POST", "/operations/droplets.create", {})
+            assert answer.status == 200, answer.body
+            names.append(answer.json["droplet"]["name"])
+        statuses: Counter[int] = Counter()
+        over = asyncio.Event()
+
+        async def visit() -> None:
+            client = Client(node.gateway)
+            while not over.is_set():
+                statuses[(await client.ask("GET", "/shop")).status] += 1
+            client.close()
+
+        visits = [asyncio.create_task(visit()) for _ in range(8)]
+        for name in [*names, *names]:
+            answer = await operator.ask("POST", "/operations/droplets.restart", {"droplet": name})
+            assert answer.status == 200, answer.body
+        over.set()
+        await asyncio.gather(*visits)
+        assert list(statuses) == [200]
+        for name in names:
+            assert (await operator.ask("POST", "/operations/droplets.stop", {"droplet": name})).status == 200
+        assert (await once(node.gateway, "GET", "/shop")).status == 503
+        operator.close()

@@ -88,6 +88,7 @@ class Minder:
         if charge.life.launched != launched or not charge.runs:
             raise self._failure(charge)
         await self._note(charge)
+        await self._members.tell()
 
     async def _launch(self, charge: Charge) -> None:
         """Start its process. What it waits for next is noted by itself."""
