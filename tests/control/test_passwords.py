@@ -108,4 +108,5 @@ async def test_hashing_gives_way_and_that_of_strangers_most(desk: Desk) -> None:
         for thread in threading.enumerate()
         if thread.name.startswith("passwords") and thread.native_id
     }
-    assert nices == {"passwords-known": NICE, "passwords": NICEST}
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert nices == {"passwords-known": own + NICE, "passwords": own + NICEST}

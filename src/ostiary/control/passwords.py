@@ -4,7 +4,6 @@ import asyncio
 import heapq
 import itertools
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WAITING = 32
 """Hashes that may wait for their turn in each queue; more are refused. One takes about 20 ms of a core and 19 MiB."""
-NICE, NICEST = 10, 19
-"""Priority of hashing for whoever is known, and for strangers: guesses must not take the time of traffic, nor of those
-who are known. No idle policy: a thread that holds the interpreter must get its turn at last, and it keeps control from
-answering until then."""
+NICE, NICEST = 5, 14
+"""How far hashing stands back behind control, for whoever is known and for strangers: guesses must not take the time of
+traffic, nor of those who are known. No idle policy: a thread that holds the interpreter must get its turn at last, and
+it keeps control from answering until then."""
 REMEMBERED = 4096
 
 
@@ -60,11 +59,6 @@ def _verify(kept: str, presented: str) -> bool:
         return False
 
 
-def _yield(nice: int) -> None:
-    """Give way, as a thread, to everything that serves."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-
-
 class _Turn(NamedTuple):
     """A hash that waits. Those in less doubt go first, and of these who came first."""
 
@@ -81,7 +75,7 @@ class _Queue:
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
         self._busy = False
-        self._pool = ThreadPoolExecutor(1, name, _yield, (nice,))
+        self._pool = ThreadPoolExecutor(1, name, os.nice, (nice,))
 
     async def turn(self, work: Callable[[], T], doubt: int = 0) -> T:
         """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`, also while it waits, where

@@ -10,7 +10,6 @@ import asyncio
 import gc
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -337,7 +336,7 @@ class Reloader:
 
 
 def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    os.nice(NICE)
 
 
 def _without_collection(work: Callable[[], T]) -> T:

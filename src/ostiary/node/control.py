@@ -63,6 +63,8 @@ from ostiary.supervisor import ADDRESSES_NAME, ADMIN, GATEWAY, LINK, PUBLIC, REP
 
 log = logging.getLogger("ostiary.control")
 SIGNAL = Principal("node", "signal", frozenset({"config:reload"}))
+NICE = 5
+"""How far control stands back behind workers: a third of their share of a core that is too busy for both."""
 ENDING = 5.0
 """Seconds that workers may take longer than their own limit when the supervisor is gone."""
 
@@ -71,6 +73,8 @@ def main(node: str, gateway: str, admin: str, *words: str) -> None:
     """Be control of the node that the file `node` tells of, until told to end. `resume`: after a predecessor."""
     # Batch, for all its threads: control never preempts a worker that wakes up on the same core.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    # A worker gets its turn soon (turns.py) only while it has had less than its share: so control's is smaller.
+    os.nice(NICE)
     # Collecting was a tenth of the CPU time of issues and introspections, and found next to nothing.
     gc.set_threshold(20_000, 20, 100)
     sys.exit(uvloop.run(run(recall(Path(node)), resume="resume" in words)))

@@ -10,6 +10,7 @@ message]} its answer; {"seen"} tells everybody what became of a droplet; {"hello
 it (and root) is talked to.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -334,6 +335,8 @@ def detach(state: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(PermissionError):  # control's; a session of its own has its own share anyway (autogroup)
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
