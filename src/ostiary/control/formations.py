@@ -19,7 +19,7 @@ from ostiary.control.vault import Vault
 from ostiary.core.apps import LATEST, Choice, Value, env, planned
 from ostiary.core.droplets import DropletRules, Place, Recipe, Template, recipe
 from ostiary.core.lifecycle import Wanted
-from ostiary.core.refusal import Conflict, Invalid, Refusal, Unavailable
+from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 from ostiary.store.fleet import App, Apps, Release
 from ostiary.store.ports import Record
 
@@ -211,10 +211,16 @@ class Formations:
 
     async def _remove(self, places: Iterable[Place]) -> None:
         """Remove droplets, each drained first; those that cannot be removed hold up none of the others."""
-        removing = (self._fleet.delete(place.name, owned=True) for place in places)
+        removing = (self._delete(place) for place in places)
         failures = [each for each in await asyncio.gather(*removing, return_exceptions=True) if each is not None]
         if failures:
             raise failures[0]
+
+    async def _delete(self, place: Place) -> None:
+        try:
+            await self._fleet.delete(place.name, owned=True)
+        except NotFound:
+            pass  # what a predecessor was about to remove is gone already
 
     # What was cut off
 
