@@ -648,7 +648,9 @@ ABSENT = sorted(
 
 
 @pytest.mark.parametrize(("method", "path"), ABSENT)
-async def test_an_app_that_is_not_there_is_not_found_and_the_rest_is_named(deis: Client, method: str, path: str) -> None:
+async def test_an_app_that_is_not_there_is_not_found_and_the_rest_is_named(
+    deis: Client, method: str, path: str
+) -> None:
     assert (await deis.ask(method, f"/{path}")).status == 401
     answer = await deis.ask(method, f"/{path}", by=OWNER)
     if path.startswith("apps/"):
