@@ -30,6 +30,12 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("ostiary audit ex", {"export"}, {"list"}),
         ("ostiary scopes create --c", {"--cc-expires-in"}, {"--description"}),
         ("ostiary users list --order ", {"created", "name"}, {"--all"}),
+        ("ostiary dovea", {"doveadm"}, {"serve"}),
+        ("ostiary doveadm ", {"director", "kick", "who"}, {"serve"}),
+        ("ostiary doveadm -f ", {"table", "tab", "json", "flow", "pager"}, {"who"}),
+        ("ostiary doveadm director ring ", {"add", "remove", "status"}, {"map"}),
+        ("ostiary doveadm -f tab stats dump ", {"global", "session"}, {"reset"}),
+        ("ostiary doveadm --d", {"--dry-run"}, {"--url"}),
     ],
 )
 def test_bash_is_offered(line: str, offered: set[str], not_offered: set[str]) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "operations": "ostiary.cli.commands:app",
     "deis": "ostiary.cli.deis_apps:app",
     "deisctl": "ostiary.cli.deisctl:app",
+    "doveadm": "ostiary.cli.doveadm.commands:app",
 }
 """Name -> module and function, or group, of the commands that are no operation's."""
 
