@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WAITING = 32
 """Hashes that may wait for their turn in each queue; more are refused. One takes about 20 ms of a core and 19 MiB."""
-NICE, NICEST = 5, 14
-"""How far hashing stands back behind control, for whoever is known and for strangers: guesses must not take the time of
-traffic, nor of those who are known. No idle policy: a thread that holds the interpreter must get its turn at last, and
-it keeps control from answering until then."""
+NICE = 5
+"""How far hashing stands back behind control: guesses must not take the time of traffic. No further, and no idle
+policy: a thread that holds the interpreter while it waits for its turn keeps control from answering."""
 REMEMBERED = 4096
 
 
@@ -71,11 +70,11 @@ class _Turn(NamedTuple):
 class _Queue:
     """One hash at a time, and a bounded number that wait."""
 
-    def __init__(self, name: str, nice: int) -> None:
+    def __init__(self, name: str) -> None:
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
         self._busy = False
-        self._pool = ThreadPoolExecutor(1, name, os.nice, (nice,))
+        self._pool = ThreadPoolExecutor(1, name, os.nice, (NICE,))
 
     async def turn(self, work: Callable[[], T], doubt: int = 0) -> T:
         """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`, also while it waits, where
@@ -146,8 +145,8 @@ class Passwords:
         self._salt = entropy
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._known = _Queue("passwords-known", NICE)
-        self._strangers = _Queue("passwords", NICEST)
+        self._known = _Queue("passwords-known")
+        self._strangers = _Queue("passwords")
 
     async def make(self, password: str, *, known: bool = True) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
