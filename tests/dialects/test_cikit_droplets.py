@@ -539,6 +539,14 @@ async def test_what_is_followed_comes_line_by_line(cikit: Cikit, droplets: Fleet
     assert [piece async for piece in answer.stream] == [b"second\n", b"third\n"]
 
 
+async def test_nothing_is_followed_of_what_the_engine_has_nothing_of(cikit: Cikit, droplets: Fleet) -> None:
+    await with_lines(cikit, droplets, b"first")
+    answer = await ask(cikit, "GET", "droplet/logs/one?follow=true")
+    await ask(cikit, "DELETE", "droplet/delete/one")
+    assert answer.stream is not None
+    assert [piece async for piece in answer.stream] == []
+
+
 async def test_whose_token_is_ended_while_they_follow_is_told_nothing_more(cikit: Cikit, droplets: Fleet) -> None:
     cikit.house.desk.looks_again = 0.0
     await with_lines(cikit, droplets, b"first", b"second")

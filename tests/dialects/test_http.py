@@ -9,6 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 from ostiary.core.mask import Network
+from ostiary.core.refusal import Unavailable
 from ostiary.dialects.http import Bounds, Listener
 from ostiary.dialects.message import Answer, Request, json_answer
 
@@ -25,7 +26,7 @@ class Echo:
         """Set by what is to be done after an answer."""
         self.seen: list[Request] = []
         self.pieces: asyncio.Queue[bytes] = asyncio.Queue()
-        """What `/follow` gives; an empty one is its end, b"fail" a defect."""
+        """What `/follow` gives; an empty one is its end, b"fail" a defect, b"refuse" a refusal."""
         self.left = asyncio.Event()
         """Set when nobody follows any more."""
 
@@ -57,6 +58,8 @@ class Echo:
             while piece := await self.pieces.get():
                 if piece == b"fail":
                     raise KeyError("a defect")
+                if piece == b"refuse":
+                    raise Unavailable("engine.away", "The engine is away")
                 yield piece
         finally:
             self.left.set()
@@ -433,10 +436,20 @@ async def test_a_drain_breaks_off_what_is_followed(served: Served) -> None:
     writer.close()
 
 
-async def test_pieces_that_fail_are_no_whole_answer(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("how", "level", "said"),
+    [
+        (b"fail", "ERROR", "what was followed broke off"),
+        (b"refuse", "WARNING", "what was followed broke off: The engine is away"),
+    ],
+)
+async def test_pieces_that_break_off_are_no_whole_answer(
+    served: Served, caplog: pytest.LogCaptureFixture, how: bytes, level: str, said: str
+) -> None:
     _, reader, writer = await following(served)
-    served.echo.pieces.put_nowait(b"fail")
+    served.echo.pieces.put_nowait(how)
     assert await asyncio.wait_for(reader.read(), 10) == b"5\r\nfirst\r\n"
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [(level, said)]
     writer.close()
 
 

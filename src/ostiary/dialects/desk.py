@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from ostiary.control.control import Control
 from ostiary.control.registry import Registry
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
-from ostiary.core.refusal import Refusal
+from ostiary.core.refusal import NotFound, Refusal
 from ostiary.dialects.message import Answer, Request
 
 AGAIN = 1.0
@@ -40,14 +41,21 @@ class Desk:
         """Lines with their ends, as long as they come and `again`, asked now and then before one, refuses nothing."""
         clock = asyncio.get_running_loop().time
         due = clock() + self.looks_again
-        async for line in lines:
-            if clock() >= due:
-                try:
-                    await again()
-                except Refusal:
-                    return
-                due = clock() + self.looks_again
-            yield line + b"\n"
+        with suppress(NotFound):  # nothing is left of it, or it has printed nothing yet
+            async for line in lines:
+                if clock() >= due:
+                    if not await _may(again):
+                        return
+                    due = clock() + self.looks_again
+                yield line + b"\n"
+
+
+async def _may(again: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await again()
+    except Refusal:
+        return False
+    return True
 
 
 def call_of(request: Request, principal: Principal, surface: str) -> Call:

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.core.mask import Network
+from ostiary.core.refusal import Refusal
 from ostiary.dialects.message import REQUEST_ID, Answer, Application, Guarded, Request, client_address, within
 from ostiary.dialects.strangers import Strangers
 from ostiary.dialects.wire import Pouring, serialise
@@ -390,6 +391,8 @@ class Connection(asyncio.Protocol):
         self._pouring = Pouring(self.transport, self._chunking, self.bounds.write_time)
         try:
             await self._pouring.pour(pieces)
+        except Refusal as refusal:
+            log.warning("what was followed broke off: %s", refusal.message)
         except Exception:
             log.exception("what was followed broke off")
         finally:
