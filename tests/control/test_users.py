@@ -168,6 +168,20 @@ async def test_people_look_after_themselves(house: House, boss: Principal) -> No
     assert await code(house, "login.password", ByPassword("ann", "another horse 8"), NOBODY) == "login.refused"
 
 
+async def test_a_new_password_spares_what_its_user_holds_where_the_settings_say_so(
+    house: House, boss: Principal
+) -> None:
+    people = msgspec.structs.replace(house.control.rules.people, password_ends=False)
+    house.control.rules = msgspec.structs.replace(house.control.rules, people=people)
+    await member(house)
+    token = await log_in(house, "ann", personal=True)
+    told = len(house.workers.told)
+    assert await code(house, "users.set_password", SetPassword("another horse 8", "ann"), boss) == ""
+    assert (await presented(house.control, token)).name == "ann"
+    assert len(house.workers.told) == told
+    assert await code(house, "login.password", ByPassword("ann", PASSWORD), NOBODY) == "login.refused"
+
+
 async def test_a_disabled_user_is_out_until_enabled_and_old_tokens_stay_refused(house: House, boss: Principal) -> None:
     await member(house)
     token = await log_in(house, "ann", personal=True)

@@ -334,7 +334,7 @@ async def delete(control: Control, call: Call, params: OwnUser) -> Done:
 
 @operation("users.set_password", own="user", target="user")
 async def set_password(control: Control, call: Call, params: SetPassword) -> Done:
-    """Set a password; it ends all that the user holds, but for the credential that asks."""
+    """Set a password; it ends all that the user holds, but for the credential that asks (session.password_change)."""
     found = await target(control, call, params.user)
     own = found.number == call.principal.number
     if own or params.current_password is not None:
@@ -342,8 +342,10 @@ async def set_password(control: Control, call: Call, params: SetPassword) -> Don
     check_password(params.new_password, found.name, control.rules.people.min_password)
     kept = await control.passwords.make(params.new_password)
     keep = call.principal.digest if own else b""
-    changed = await control.users.set_password(found.number, kept, call.done(control.clock(), found.name), keep)
-    await _tell(control, call, changed.seq, found.name)
+    record, ends = call.done(control.clock(), found.name), control.rules.people.password_ends
+    changed = await control.users.set_password(found.number, kept, record, keep, ends=ends)
+    if ends:
+        await _tell(control, call, changed.seq, found.name)
     return Done(found.name)
 
 

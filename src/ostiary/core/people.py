@@ -58,6 +58,8 @@ class PeopleRules(Struct, frozen=True):
     """Whether a code is taken once, and none of an earlier step after it."""
     second_factor: bool = False
     """Whether a password alone does not do for users with a TOTP secret."""
+    password_ends: bool = True
+    """Whether a new password ends what its user holds."""
     account_failures: int = 5
     address_failures: int = 100
     penalty_waits: tuple[int, ...] = ()

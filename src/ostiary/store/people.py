@@ -147,8 +147,10 @@ class Users(Protocol):
     async def transfer(self, owner: int, heir: int, record: Record) -> Changed[User]:
         """The heir becomes owner, the owner `admin`. Refuses NotFound `user.unknown`, Conflict `owner.other`."""
 
-    async def set_password(self, number: int, password: str, record: Record, keep: bytes = b"") -> Changed[int]:
-        """Set it (empty: none) and end all credentials but that of the digest `keep`, tokens of applications too."""
+    async def set_password(
+        self, number: int, password: str, record: Record, keep: bytes = b"", *, ends: bool = True
+    ) -> Changed[int]:
+        """Set it (empty: none); `ends`: all credentials but that of the digest `keep`, tokens of applications too."""
 
     async def set_totp(self, number: int, sealed: bytes, record: Record, *, again: bool) -> Changed[bytes]:
         """The sealed secret that is kept now: `sealed` where there was none or with `again`, else the older one."""

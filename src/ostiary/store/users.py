@@ -231,10 +231,14 @@ class SqlUsers:
 
         return await self._changed(heir, record, "user.changed", unit)
 
-    async def set_password(self, number: int, password: str, record: Record, keep: bytes = b"") -> Changed[int]:
+    async def set_password(
+        self, number: int, password: str, record: Record, keep: bytes = b"", *, ends: bool = True
+    ) -> Changed[int]:
         def unit(sql: Sql) -> Changed[int]:
             user = account(sql, number).user
             sql.change(_REKEY, number=number, password=password)
+            if not ends:
+                return Changed(log(sql, "user.changed", user.name, record), 0)
             count = _end_everything(sql, user, record.at, keep)
             return Changed(log(sql, "user.revoked", user.name, record), count)
 
