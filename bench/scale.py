@@ -39,6 +39,8 @@ class Scale(NamedTuple):
     """Of a director with many users; a tenth of them at one host."""
     sessions: int
     """Open connections, each of a user of its own."""
+    droplets: int
+    """Of a node, all idle."""
     parts: tuple[str, ...]
 
 
@@ -60,6 +62,7 @@ FULL = Scale(
     tokens=1_000_000,
     assignments=1_000_000,
     sessions=10_000,
+    droplets=500,
     parts=(
         "policy",
         "plain",
@@ -73,6 +76,7 @@ FULL = Scale(
         "million",
         "attack",
         "director",
+        "droplets",
     ),
 )
 QUICK = Scale(
@@ -93,5 +97,6 @@ QUICK = Scale(
     tokens=20_000,
     assignments=20_000,
     sessions=500,
+    droplets=50,
     parts=("policy", "plain", "latency", "routes", "bodies", "oauth", "revocation"),
 )
