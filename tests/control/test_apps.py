@@ -246,3 +246,21 @@ async def test_what_is_to_be_removed_is_removed_although_another_cannot_be(marke
     assert code == "droplet.busy"
     await until(lambda: [number for number, _, _ in market.places()] == [1])
     assert Place("shop", "web", 1, 1) in [place for place, _ in market.control.of_app("shop")]
+
+
+async def test_when_the_engine_goes_away_in_a_scale_what_it_made_is_removed_once_it_is_there_again(
+    market: Market,
+) -> None:
+    await market.scale(1)
+    market.engine.hold.clear()
+    scaling = asyncio.ensure_future(market.scale(3))
+    await until(lambda: market.engine.running == 2)
+    market.engine.leave()
+    market.engine.hold.set()
+    assert (await refused(scaling))[0] == "driver.unavailable"
+    market.engine.away = False
+    deadline = asyncio.get_running_loop().time() + 20
+    while not await whole(market):
+        assert asyncio.get_running_loop().time() < deadline, market.places()
+        await asyncio.sleep(0.02)
+    assert [number for number, _, _ in market.places()] == [1]

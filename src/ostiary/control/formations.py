@@ -149,8 +149,12 @@ class Formations:
         release, choice = await self.current(app)
         recipes = {kind: self.recipe(app, release, choice, kind) for kind in wanted}
         plan = planned([place for place, _ in self._fleet.of_app(app.id)], wanted)
-        await self._add([Place(app.id, kind, number, release.number) for kind, number in plan.add], recipes)
-        await self._apps.scaled(app.id, {**app.structure, **wanted}, record)
+        try:
+            await self._add([Place(app.id, kind, number, release.number) for kind, number in plan.add], recipes)
+            await self._apps.scaled(app.id, {**app.structure, **wanted}, record)
+        except Refusal:
+            await self._take_back(app)
+            raise
         try:
             await self._remove(plan.remove)
         except Refusal:
@@ -188,12 +192,10 @@ class Formations:
         await self._apps.delete(app.id, record)
 
     async def _add(self, places: Sequence[Place], recipes: Mapping[str, Recipe]) -> None:
-        """Create droplets, all or none."""
+        """Create droplets, all at once. Refuses what the first that fails refuses, when the others have ended too."""
         creating = (self._create(place, recipes[place.type]) for place in places)
         failures = [each for each in await asyncio.gather(*creating, return_exceptions=True) if each is not None]
         if failures:
-            there = {place for place, _ in self._fleet.of_app(places[0].app)}
-            await asyncio.gather(self._remove([each for each in places if each in there]), return_exceptions=True)
             raise failures[0]
 
     async def _create(self, place: Place, recipe: Recipe) -> None:
@@ -251,7 +253,7 @@ class Formations:
             log.warning("App %s, back at release %d: %s", app.id, release.number, refusal.message)
 
     async def _take_back(self, app: App) -> None:
-        """Undo what a release has changed; what cannot be undone now is undone later."""
+        """Undo what is not in force; what cannot be undone now is undone later."""
         try:
             await self._mend(app)
         except Refusal as refusal:
