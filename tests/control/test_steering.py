@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from tests.control.directing import MAIL, MINUTE, SAMIK, A, Asked, B, C, Slow, directed, steer, waiting
 from tests.control.house import House
 
-from ostiary.control.director import AddHost, MoveUser, TurnHost
-from ostiary.control.steering import CHUNK, Steering
+from ostiary.control.director import AddHost, FlushHost, MoveUser, RemoveHost, TurnHost
+from ostiary.control.steering import CHUNK, MARGIN, Steering
 from ostiary.control.whereabouts import DirectorStatusOf, MapUsers
 from ostiary.core.director import Ring, user_hash
 from ostiary.core.snapshot import SECOND
@@ -127,8 +127,66 @@ async def test_nobody_waits_for_a_move_longer_than_it_may_last(house: House, wor
     await steer(house, "samik")
     workers.free.clear()
     await house.run("director.move", MoveUser("samik", A))
-    house.now += house.control.rules.kick_grace
+    await restart(house)
+    house.now += house.control.rules.kick_grace + int(MARGIN * SECOND)
     assert await steer(house, "samik") == [A]
+
+
+async def test_who_was_at_a_removed_host_waits_until_nothing_flows_to_it(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    workers.free.clear()
+    removing = asyncio.create_task(house.run("director.remove", RemoveHost(B)))
+    await workers.until(1)
+    asked = await waiting(house, "samik")
+    assert await steer(house, "user1") == [A]
+    workers.free.set()
+    await asked.answered.wait()
+    assert (asked.hosts, (await removing).changes) == ([A], [f"{B} removed"])
+
+
+async def test_who_was_at_a_removed_host_waits_after_a_restart_too(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    workers.free.clear()
+    removing = asyncio.create_task(house.run("director.remove", RemoveHost(B)))
+    await workers.until(1)
+    removing.cancel()
+    later = await restart(house)
+    await house.control.steering.settle()
+    assert await later.until(1) == [Drain("mail", [("", SAMIK)])]
+    await house.control.steering.quiet("mail")
+    assert await steer(house, "samik") == [A]
+
+
+async def test_who_is_flushed_while_a_move_goes_on_waits_for_both(house: House, workers: Slow) -> None:
+    """Something may still flow to the host before the last."""
+    await steer(house, "samik")
+    slow = asyncio.Event()
+    workers.free = slow
+    await house.run("director.move", MoveUser("samik", A))
+    await workers.until(1)
+    workers.free = asyncio.Event()
+    workers.free.set()
+    assert (await house.run("director.flush", FlushHost(A))).changes == [f"{A}: 1 users moved"]
+    await workers.until(2)
+    asked = await waiting(house, "samik")
+    slow.set()
+    await asked.answered.wait()
+    assert asked.hosts == [B]
+
+
+async def test_what_was_moved_at_once_is_written_down_in_time(house: House, workers: Slow) -> None:
+    await steer(house, "samik", "user1")
+    await house.run("director.down", TurnHost(B))
+    await house.run("director.flush", FlushHost(B))
+
+    async def pause(seconds: float) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await house.control.steering.run(pause)
+    rows = await house.store.writer.each(lambda sql: sql.rows("SELECT DISTINCT host FROM assignments"))
+    assert rows == [(A,)]
+    assert await house.store.writer.each(lambda sql: sql.rows("SELECT number FROM director_marks")) == []
 
 
 def only_a(house: House) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ostiary.core.director import (
     LAST_HASH,
-    Arc,
     Assignment,
     Board,
     DirectorRules,
@@ -19,7 +18,6 @@ from ostiary.core.director import (
     Move,
     Ring,
     add,
-    leaving,
     named,
     read_host,
     remove,
@@ -110,18 +108,11 @@ def test_arcs_are_all_hashes_once(hosts: dict[str, int]) -> None:
         assert one.host != next_one.host
 
 
-@given(HOSTS, st.sets(HASHES, max_size=20), HASHES)
-def test_who_leaves_a_host_is_who_goes_elsewhere_and_is_not_spared(
-    hosts: dict[str, int], spared: set[int], number: int
-) -> None:
-    ring, host = Ring(hosts.items()), next(iter(hosts), "")
-    found = [arc.host for arc in leaving(ring.arcs(), host, spared) if arc.first <= number <= arc.last]
-    expected = ring.host(number)
-    assert found == ([] if number in spared or expected == host else [expected])
-
-
-def test_spared_hashes_split_an_arc() -> None:
-    assert leaving([Arc(0, 9, "a")], "b", {0, 4, 9}) == [Arc(1, 3, "a"), Arc(5, 8, "a")]
+@given(HOSTS, st.sets(HASHES, max_size=20))
+def test_who_leaves_a_host_is_who_goes_elsewhere(hosts: dict[str, int], hashes: set[int]) -> None:
+    ring, host = Ring(hosts.items()), next(iter(hosts), "192.0.2.1")
+    numbers = sorted({0, LAST_HASH, *hashes})
+    assert ring.elsewhere(host, numbers) == [each for each in numbers if ring.host(each) != host]
 
 
 @given(HOSTS, st.integers(1, 30))
@@ -260,6 +251,7 @@ def test_who_is_moved_waits_and_who_was_nowhere_does_not() -> None:
     assert MOVE.decide(host, Assignment("eu", 1, A, (), 100, 0)).held == 0
     assert MOVE.decide(host, Assignment("eu", 1, A, ("s",), 101)) == Assignment("eu", 1, B, ("s", "samik"), 1000, 150)
     assert MOVE.decide(host, Assignment("eu", 1, B, (), 101)).held == 0
+    assert MOVE.decide(host, Assignment("eu", 1, "", (), 0, 120)) == Assignment("eu", 1, B, ("samik",), 1000, 120)
 
 
 def test_a_second_move_waits_for_the_first() -> None:

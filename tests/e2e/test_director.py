@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from tests.e2e.crowd import Crowd, basic, each, request
 from tests.e2e.house import LIMIT, OWNER, Answer, Node, serving
 
@@ -28,6 +29,8 @@ class Backends:
         self.removed: set[str] = set()
         self.dead: set[str] = set()
         self.wrong: list[str] = []
+        self.slow: dict[str, float] = {}
+        """Seconds that a host takes for an answer, at most."""
         self.last: dict[str, str] = {}
         self.random = random.Random(7)
 
@@ -52,7 +55,10 @@ class Backends:
         if any(count and other != host for other, count in here.items()):
             self.wrong.append(f"{user} is at {host} and at {sorted(+here)}")
         here[host] += 1
-        await asyncio.sleep(self.random.choice((0.0, 0.001, 0.003)))
+        slow = self.slow.get(host, 0.0)
+        await asyncio.sleep(self.random.uniform(slow / 3, slow) or self.random.choice((0.0, 0.001, 0.003)))
+        if host in self.removed:
+            self.wrong.append(f"{user} is still at {host}, which is removed")
         here[host] -= 1
         self.last[user] = host
 
@@ -94,12 +100,19 @@ class Director:
     def __init__(self, node: Node) -> None:
         self.node = node
 
-    async def run(self, name: str, status: int = 200, **params: object) -> Answer:
-        (answer,) = await each(
-            self.node.admin, [request("POST", f"/operations/director.{name}", params, Authorization=ADMIN)]
-        )
-        assert answer.status == status, answer.body
+    async def run(self, name: str, **params: object) -> Answer:
+        (answer,) = await each(self.node.admin, [self.asks(name, **params)])
+        assert answer.status == 200, answer.body
         return answer
+
+    def asks(self, name: str, **params: object) -> bytes:
+        return request("POST", f"/operations/director.{name}", params, Authorization=ADMIN)
+
+    async def move(self, hosts: dict[str, str]) -> None:
+        """Users to hosts, some at once."""
+        moves = [self.asks("move", user=user, host=host) for user, host in hosts.items()]
+        answers = await each(self.node.admin, moves, size=16)
+        assert {answer.status for answer in answers} == {200}
 
     async def hosts(self) -> dict[str, tuple[str, int]]:
         status = (await self.run("status")).json
@@ -150,12 +163,7 @@ async def test_no_user_is_ever_at_two_backends_and_nothing_reaches_what_was_remo
                 await director.run("add", host=HOSTS[9])
                 await director.run("down", host=HOSTS[0])
                 assert found.last == before  # nobody who is active moves when hosts come and go
-                await asyncio.gather(
-                    *(
-                        director.run("move", user=name, host=HOSTS[number % 3 + 3])
-                        for number, name in enumerate(names[:90])
-                    )
-                )
+                await director.move({name: HOSTS[number % 3 + 3] for number, name in enumerate(names[:90])})
                 await director.run("flush", host=HOSTS[0])
                 assert (await director.hosts())[HOSTS[0]] == ("down", 0)
                 await director.run("up", host=HOSTS[0])
@@ -165,7 +173,7 @@ async def test_no_user_is_ever_at_two_backends_and_nothing_reaches_what_was_remo
                 await director.run("remove", host=HOSTS[1])
                 found.removed.add(HOSTS[1])
                 await director.run("kick", user=names[0])
-                await asyncio.gather(*(director.run("move", user=name, host=HOSTS[2]) for name in names[:30]))
+                await director.move(dict.fromkeys(names[:30], HOSTS[2]))
                 await each(node.gateway, [ask(name) for name in names])
             assert found.wrong == []
             # Connections that a removal or a kick ends while they are idle look lost to whoever was about to ask.
@@ -175,6 +183,30 @@ async def test_no_user_is_ever_at_two_backends_and_nothing_reaches_what_was_remo
             assert HOSTS[1] not in hosts and hosts[HOSTS[5]] == ("up", 0)
             assert sum(users for _, users in hosts.values()) == USERS
             assert {await director.where(name) for name in names[:30]} == {HOSTS[2]}
+
+
+@pytest.mark.parametrize("leave", ["remove", "flush"])
+async def test_users_of_a_slow_host_reach_another_only_when_nothing_flows_to_it(tmp_path: Path, leave: str) -> None:
+    """They ask all the time, over connections that do not wait for each other."""
+    names = [f"user{number}" for number in range(40)]
+    async with backends() as (found, _, port):
+        (tmp_path / "ostiary.yaml").write_text(configuration(port, HOSTS[:3]))
+        async with serving(tmp_path) as node:
+            director = Director(node)
+            await each(node.gateway, [ask(name) for name in names])
+            slow = [name for name in names if found.last[name] == HOSTS[0]]
+            found.slow[HOSTS[0]] = 0.3
+            async with loaded(node, slow) as load:
+                await each(node.gateway, [ask(name) for name in slow])
+                if leave == "flush":
+                    await director.run("down", host=HOSTS[0])
+                await director.run(leave, host=HOSTS[0])
+                if leave == "remove":
+                    found.removed.add(HOSTS[0])
+                await each(node.gateway, [ask(name) for name in slow])
+            assert found.wrong == []
+            assert set(load.statuses) <= {200, None}
+            assert HOSTS[0] not in {found.last[name] for name in slow}
 
 
 async def test_hosts_marks_and_assignments_survive_a_kill_of_control_and_a_restart(tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.store.template import fresh
 from tests.store.values import NOW, RECORD
 
 from ostiary.core.director import (
     LAST_HASH,
-    Arc,
     Assignment,
     Board,
     DirectorRules,
@@ -18,12 +23,12 @@ from ostiary.core.director import (
     Host,
     Move,
     add,
-    leaving,
     remove,
     user_hash,
 )
 from ostiary.core.refusal import Conflict, NotFound
-from ostiary.store.places import Moved, Wanted
+from ostiary.store.marks import CHUNK
+from ostiary.store.places import Flushed, Moved, Wanted
 from ostiary.store.ports import RecordFilter
 from ostiary.store.purge import STALE, SqlPurge
 from ostiary.store.store import Store, open_store
@@ -177,7 +182,7 @@ async def test_who_waits_for_a_move_is_still_held_when_asked_for(store: Store) -
     _, found = await store.directors.assign("mail", [Wanted("", SAMIK, ("samik",))], read, NOW + 1)
     assert (found["", SAMIK].host, found["", SAMIK].held) == (B, NOW + 50)
     _, found = await store.directors.assign("mail", [Wanted("", SAMIK, ("samik",))], read, NOW + 50)
-    assert found["", SAMIK].held == 0
+    assert found["", SAMIK].host == B
 
 
 async def test_hosts_are_changed_with_their_users_in_one_step(store: Store) -> None:
@@ -206,44 +211,163 @@ async def test_a_host_is_kept_as_it_is(store: Store) -> None:
     assert await store.directors.hosts("web") == []
 
 
-def arcs(kept: Sequence[Host], at: str = A) -> list[Arc]:
-    return leaving(read(kept).ring("").arcs(), at)
+async def at_a(store: Store, *names: str) -> None:
+    """Let these be at A, wherever they belong."""
+    for name in names:
+        await moved(store, A, move(name))
+
+
+async def flushed(store: Store, address: str = A, held: int = NOW + 99) -> Flushed:
+    return await store.directors.flush("mail", address, read, held, NOW)
 
 
 async def test_a_flush_moves_who_hashes_elsewhere(store: Store) -> None:
     names = [f"user{number}" for number in range(200)]
     at_b = [name for name, at in zip(names, await assign(store, *names), strict=True) if at == B]
-    for name in at_b[:5]:
-        await moved(store, A, move(name))
-    flushed = await store.directors.flush("mail", A, arcs, "", NOW + 99, NOW)
-    assert sorted(flushed.moved) == sorted(("", user_hash(name)) for name in at_b[:5])
-    assert flushed.forgotten == []
+    await at_a(store, *at_b[:5])
+    done = await flushed(store)
+    assert sorted(done.moved) == sorted(("", user_hash(name)) for name in at_b[:5])
+    assert done.forgotten == []
     assert await assign(store, *names) == [read([]).ring("").host(user_hash(name)) for name in names]
-    assert sorted((await store.directors.held("mail", NOW + 98))[NOW + 99]) == sorted(flushed.moved)
+    assert sorted((await store.directors.held("mail", NOW + 98))[NOW + 99]) == sorted(done.moved)
 
 
-async def test_a_flush_spares_whom_it_is_told_to(store: Store) -> None:
-    await moved(store, A, move())
-    flushed = await store.directors.flush(
-        "mail", A, lambda kept: leaving(read(kept).ring("").arcs(), A, [SAMIK]), "", 1, NOW
-    )
-    assert (flushed.seq, flushed.moved) == (0, [])
+async def test_a_flush_spares_whom_it_is_told_to_and_moves_them_alone(store: Store) -> None:
+    await at_a(store, "samik", "user2")
+    done = await store.directors.flush("mail", A, read, 1, NOW, frozenset({SAMIK}))
+    assert done.moved == [("", user_hash("user2"))]
+    assert await assign(store, "samik", "user2") == [A, B]
+    alone = await store.directors.flush_users("mail", A, read, 2, NOW, [SAMIK, USER, user_hash("user2")])
+    assert alone.moved == [("", SAMIK)]
+    assert await assign(store, "samik", "user2") == [B, B]
 
 
 async def test_a_flush_forgets_who_has_no_host_left(store: Store) -> None:
     await assign(store, "user1", "samik")
     await put(store, Host(A, 1, state="down"), Host(B, 1, state="down"))
-    flushed = await store.directors.flush("mail", A, arcs, "", NOW + 99, NOW)
-    assert (flushed.moved, flushed.forgotten) == ([], [("", USER)])
+    done = await flushed(store)
+    assert (done.moved, done.forgotten) == ([], [("", USER)])
     assert [each.hash for each in await listed(store)] == [SAMIK]
+
+
+async def test_a_flush_of_nobody_leaves_no_trace(store: Store) -> None:
+    await assign(store, "user1")
+    assert await flushed(store) == Flushed(0, [], [])
+    assert await store.changes.newest() == 0
 
 
 async def test_all_users_of_a_host_are_forgotten(store: Store) -> None:
     await assign(store, "user1", "samik")
     assert await store.directors.others("mail", [B]) == [A]
-    assert (await store.directors.forget("mail", [A], NOW)).value == 1
-    assert (await store.directors.forget("mail", [A], NOW)).seq == 0
+    assert (await store.directors.forget("mail", [A], 0, NOW)).value == 1
+    assert (await store.directors.forget("mail", [A], 0, NOW)).seq == 0
     assert await store.directors.others("mail", [B]) == []
+
+
+async def test_who_was_forgotten_waits_for_what_flows(store: Store) -> None:
+    await assign(store, "user1")
+    await store.directors.forget("mail", [A], NOW + 99, NOW)
+    assert (await listed(store), await store.directors.users("mail", NOW)) == ([], {})
+    await store.directors.sweep("mail")
+    [stale] = [each for each in STALE if each.table == "assignments"]
+    assert await SqlPurge(store.writer).purge(stale, NOW + 99) == 0
+    assert await store.directors.held("mail", NOW) == {NOW + 99: [("", USER)]}
+    _, found = await store.directors.assign("mail", [Wanted("", USER, ("USER1",))], read, NOW + 1)
+    assert found["", USER] == Assignment("", USER, A, ("USER1",), EXPIRES + 1, NOW + 99)
+
+
+# Marks: nobody sees whether they have been carried out
+
+STEPS = st.one_of(
+    st.tuples(st.just("flush"), st.sampled_from([A, B, C])),
+    st.tuples(st.just("forget"), st.sampled_from([A, B, C])),
+    st.tuples(st.just("remove"), st.sampled_from([A, B, C])),
+    st.tuples(st.just("move"), st.sampled_from([A, B, C]), st.integers(0, 9)),
+    st.tuples(st.just("assign"), st.integers(0, 9)),
+    st.tuples(st.just("down"), st.sampled_from([A, B, C])),
+    st.tuples(st.just("up"), st.sampled_from([A, B, C])),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_what_was_marked_is_as_if_it_had_been_written(steps: list[tuple[str, ...]]) -> None:
+    """One store in which marks are carried out at once, one in which they stay: all that is read is the same."""
+    with TemporaryDirectory() as directory:
+        asyncio.run(_compared(Path(directory), steps))
+
+
+async def _compared(directory: Path, steps: list[tuple[str, ...]]) -> None:
+    at_once, later = [await open_store(fresh(directory / name)) for name in ("one.db", "two.db")]
+    for store in (at_once, later):
+        await put(store, Host(C, 80))
+        await assign(store, *(f"user{number}" for number in range(10)))
+    for number, step in enumerate(steps):
+        for store in (at_once, later):
+            await _done(store, step, NOW + 100 + number)
+        await at_once.directors.sweep("mail")
+        assert await _seen(at_once) == await _seen(later)
+    await later.directors.sweep("mail")
+    assert await _seen(at_once) == await _seen(later)
+    await at_once.close()
+    await later.close()
+
+
+async def _done(store: Store, step: tuple[str, ...], held: int) -> None:
+    match step:
+        case ("flush", host):
+            with suppress(NotFound):
+                await flushed(store, host, held)
+        case ("forget", host):
+            await store.directors.change("mail", lambda _: Edit(forget=[host], changes=["x"]), RECORD, held)
+        case ("remove", host):
+            with suppress(NotFound):
+                await store.directors.change("mail", lambda kept: remove(read(kept), host), RECORD, held)
+        case ("move", host, name):
+            with suppress(NotFound):
+                await moved(store, host, move(f"user{name}", over=frozenset(range(NOW, held)), held=held))
+        case ("assign", name):
+            await assign(store, f"user{name}")
+        case (state, host):
+            await put(store, Host(host, 80, state=state))
+
+
+async def _seen(store: Store) -> tuple[object, ...]:
+    directors = store.directors
+    hashes = [user_hash(f"user{number}") for number in range(10)]
+    return (
+        await directors.page("mail", "", NOW, 100, 0),
+        [await directors.page("mail", host, NOW, 3, 1) for host in (A, B, C)],
+        await directors.users("mail", NOW),
+        sorted(await directors.find("mail", "", hashes, NOW), key=lambda each: each.hash),
+        {held: sorted(users) for held, users in (await directors.held("mail", NOW)).items()},
+    )
+
+
+async def test_marks_are_carried_out_a_few_at_a_time(store: Store) -> None:
+    names = [f"user{number}" for number in range(3 * CHUNK)]
+    at = (await assign(store, *names)).count(A)
+    await put(store, Host(A, 1, state="down"))
+    done = await flushed(store)
+    assert len(done.moved) == at > CHUNK
+    newest = await store.changes.newest()
+    await store.directors.sweep("mail")
+    assert await store.writer.each(lambda sql: sql.rows("SELECT * FROM director_marks")) == []
+    rows = await store.writer.each(
+        lambda sql: sql.rows("SELECT host, held, seen, COUNT(*) FROM assignments GROUP BY 1, 2, 3")
+    )
+    assert sorted(rows) == [(B, 0, 0, len(names) - at), (B, NOW + 99, newest, at)]
+
+
+async def test_who_comes_to_a_host_after_a_mark_stays(store: Store) -> None:
+    await assign(store, "user1", "samik")
+    await put(store, Host(A, 1, state="down"))
+    await flushed(store)
+    await put(store, Host(A, 1))
+    await moved(store, A, move("samik", held=NOW + 100))
+    await moved(store, A, move("user1", over=frozenset({NOW + 99})))
+    await store.directors.sweep("mail")
+    assert await assign(store, "user1", "samik") == [A, A]
 
 
 async def test_upstreams_are_apart(store: Store) -> None:
@@ -252,7 +376,7 @@ async def test_upstreams_are_apart(store: Store) -> None:
     wanted = [Wanted("", SAMIK, ("samik",))]
     _, found = await store.directors.assign("web", wanted, lambda kept: Board(other, kept), NOW)
     assert found["", SAMIK].host == C
-    await store.directors.forget("web", [B, C], NOW)
+    await store.directors.forget("web", [B, C], 0, NOW)
     assert [each.host for each in await listed(store)] == [B]
 
 

@@ -11,6 +11,7 @@ from ostiary.control.control import Control
 from ostiary.control.flushing import Flush, forget
 from ostiary.control.hosts import HostText, UpstreamName, address, addresses, director, tagged
 from ostiary.control.registry import Preview, operation
+from ostiary.control.steering import draining
 from ostiary.core.director import (
     DOWN,
     UP,
@@ -21,7 +22,6 @@ from ostiary.core.director import (
     Move,
     add,
     check_vhosts,
-    leaving,
     remove,
     reset,
     turn,
@@ -99,17 +99,21 @@ def foreseen(plan: Callable[[Control, P], Awaitable[Plan]]) -> Preview[P]:
 
 
 async def edit(control: Control, call: Call, rules: DirectorRules, decide: Callable[[Board], Edit]) -> Steered:
-    """Change hosts; returns when nobody can reach those any more whose users are forgotten."""
-    name, read = rules.name, control.steering.read(rules.name)
-    changed = await control.directors.change(name, lambda kept: decide(read(kept)), call.done(control.clock()))
-    made = changed.value
-    if changed.seq:
-        # Users keep their hosts; only where those without a name go is always asked about anew.
-        anew = [*made.forget, *made.anew] or [""]
-        call.trail.receipt = await control.workers.apply(Change(changed.seq, steering=[Unsteer(name, hosts=anew)]))
-    if made.forget:
-        grace = control.rules.kick_grace
-        await control.steering.cut([Drain(name, hosts=made.forget, grace=grace, close=True)])
+    """Change hosts; returns when nobody can reach those any more whose users are forgotten. They wait for that too."""
+    name, read, grace = rules.name, control.steering.read(rules.name), control.rules.kick_grace
+    held, drains = control.steering.hold(name, grace), list[Drain]()
+    try:
+        done = call.done(control.clock())
+        changed = await control.directors.change(name, lambda kept: decide(read(kept)), done, held)
+        made = changed.value
+        if made.forget:
+            drains = [Drain(name, hosts=made.forget, grace=grace, close=True)]
+        if changed.seq:
+            # Users keep their hosts; only where those without a name go is always asked about anew.
+            gone = Unsteer(name, hosts=[*made.forget, *made.anew] or [""])
+            call.trail.receipt = await control.workers.apply(Change(changed.seq, steering=[gone]))
+    finally:
+        await control.steering.end(name, held, drains)
     return Steered(made.changes)
 
 
@@ -246,21 +250,19 @@ async def move(control: Control, call: Call, params: MoveUser) -> Steered:
     rules, found, wanted = await _move(control, params, 0)
     steering, name, grace = control.steering, rules.name, control.rules.kick_grace
     wanted = msgspec.structs.replace(wanted, held=steering.hold(name, grace))
-    draining = False
+    drains: list[Drain] = []
     try:
         changed = await control.directors.move(
             name, lambda kept: steering.read(name)(kept).host(found), wanted, call.done(wanted.now)
         )
         before, after = changed.value
+        if after.held == wanted.held:
+            drains = draining(name, [(after.tag, after.hash)], grace)
         if before is None or before.host != after.host:
             gone = Unsteer(name, [(after.tag, after.hash)])
             call.trail.receipt = await control.workers.apply(Change(changed.seq, steering=[gone]))
-        draining = after.held == wanted.held
     finally:
-        if draining:
-            steering.drain(name, wanted.held, [(after.tag, after.hash)], grace)
-        else:
-            steering.release(name, wanted.held)
+        steering.end_soon(name, wanted.held, drains)
     return Steered(_went("" if before is None else before.host, after.host))
 
 
@@ -311,12 +313,10 @@ async def _would_flush(control: Control, rules: DirectorRules, host: Host, force
     """Within a rehearsal."""
     name, read, now = rules.name, control.steering.read(rules.name), control.clock()
     if force:
-        count = (await control.directors.forget(name, [host.host], now)).value
+        count = (await control.directors.forget(name, [host.host], 0, now)).value
         return [f"{host.host}: {count} users forgotten"] if count else []
     flush = Flush(control, rules, host, 0)
-    flushed = await control.directors.flush(
-        name, host.host, lambda kept: leaving(read(kept).ring(host.tag).arcs(), host.host), host.tag, 0, now
-    )
+    flushed = await control.directors.flush(name, host.host, read, 0, now)
     flush.moved, flush.forgotten = len(flushed.moved), len(flushed.forgotten)
     return flush.changes
 

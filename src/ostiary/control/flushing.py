@@ -4,20 +4,19 @@ Users who have connections are moved a few at a time, all others at once. Each s
 forget where its users go; then what flows for them ends, and they wait for that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from msgspec import Struct
 
 from ostiary.control.control import Control
 from ostiary.control.sessions import everybody
-from ostiary.control.steering import chunks
-from ostiary.core.director import Arc, DirectorRules, Host, leaving, user_hash
+from ostiary.control.steering import chunks, draining
+from ostiary.core.director import DirectorRules, Host, user_hash
 from ostiary.core.refusal import Unavailable
-from ostiary.core.snapshot import SECOND
 from ostiary.link.messages import Change, Drain, Unsteer
 from ostiary.link.receipt import Receipt
-from ostiary.store.places import User
+from ostiary.store.places import Flushed
 
 
 class Flush(Struct):
@@ -44,15 +43,16 @@ class Flush(Struct):
         At most `parallel` users who have connections at a time. Returns when the last move has been made. Refuses
         Unavailable; what was done until then stands, and the rest can be flushed again.
         """
-        await self.control.steering.quiet(self.rules.name)
+        name, host, directors = self.rules.name, self.host.host, self.control.directors
+        read = self.control.steering.read(name)
         busy = await self._busy()
-        alone = Unsteer(self.rules.name, hosts=[self.host.host]) if not busy else None
-        await self._step(partial(self._leaving, without=busy), alone)
+        every = frozenset(busy)
+        await self._step(lambda held, now: directors.flush(name, host, read, held, now, every), [host])
         held = 0
         for group in groups(busy, parallel):
             if held:
-                await self.control.steering.moved(self.rules.name, held)
-            held = await self._step(partial(self._of, hashes=group), None)
+                await self.control.steering.moved(name, held)
+            held = await self._step(partial(directors.flush_users, name, host, read, hashes=group), [])
 
     async def _busy(self) -> list[int]:
         """Hashes of users of the host who have connections and are to leave it."""
@@ -70,36 +70,29 @@ class Flush(Struct):
         ]
         return [each.hash for each in found if each.host == host.host != ring.host(each.hash)]
 
-    def _leaving(self, kept: Sequence[Host], without: Sequence[int]) -> list[Arc]:
-        board = self.control.steering.read(self.rules.name)(kept)
-        return leaving(board.ring(self.host.tag).arcs(), self.host.host, without)
+    async def _step(self, flush: Callable[[int, int], Awaitable[Flushed]], hosts: list[str]) -> int:
+        """Move some; the name of the move, 0 where nobody was moved. `hosts`: whose users workers forget, if not they.
 
-    def _of(self, kept: Sequence[Host], hashes: Sequence[int]) -> list[Arc]:
-        ring = self.control.steering.read(self.rules.name)(kept).ring(self.host.tag)
-        arcs = [Arc(each, each, ring.host(each)) for each in hashes]
-        return [arc for arc in arcs if arc.host != self.host.host]
-
-    async def _step(self, arcs: Callable[[Sequence[Host]], list[Arc]], unsteer: Unsteer | None) -> int:
-        """Move some; the name of the move, 0 where nobody was moved. `unsteer`: what workers forget, if not they."""
-        control, name = self.control, self.rules.name
-        held = control.steering.hold(name, max(self.grace, SECOND))
-        moved: list[User] = []
+        Who is forgotten has nothing at the old host any more when this returns; who is moved waits for that alone.
+        """
+        control, name, grace = self.control, self.rules.name, self.grace
+        held = control.steering.hold(name, grace)
+        moved: list[Drain] = []
+        forgotten: list[Drain] = []
         try:
-            flushed = await control.directors.flush(name, self.host.host, arcs, self.host.tag, held, control.clock())
-            gone = flushed.moved + flushed.forgotten
-            if gone:
-                forget = unsteer or Unsteer(name, gone)
-                self.receipt = await control.workers.apply(Change(flushed.seq, steering=[forget]))
-            moved = flushed.moved
+            flushed = await flush(held, control.clock())
+            moved = draining(name, flushed.moved, grace)
+            forgotten = draining(name, flushed.forgotten, grace, close=True)
+            if flushed.seq:
+                gone = Unsteer(name, hosts=hosts) if hosts else Unsteer(name, flushed.moved + flushed.forgotten)
+                self.receipt = await control.workers.apply(Change(flushed.seq, steering=[gone]))
         finally:
             if moved:
-                control.steering.drain(name, held, moved, self.grace)
+                control.steering.end_soon(name, held, moved)
             else:
-                control.steering.release(name, held)
+                await control.steering.end(name, held, forgotten)
         self.moved += len(flushed.moved)
         self.forgotten += len(flushed.forgotten)
-        grace, forgotten = self.grace, flushed.forgotten
-        await control.steering.cut(Drain(name, each, grace=grace, close=True) for each in chunks(forgotten))
         return held if moved else 0
 
 
@@ -109,8 +102,8 @@ def groups(items: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 async def forget(control: Control, rules: DirectorRules, hosts: Sequence[str]) -> tuple[int, Receipt | None]:
-    """Forget all users of these hosts, whose connections stay; how many."""
-    changed = await control.directors.forget(rules.name, hosts, control.clock())
+    """Forget all users of these hosts, whose connections stay, and who wait for nothing; how many."""
+    changed = await control.directors.forget(rules.name, hosts, 0, control.clock())
     if not changed.value:
         return 0, None
     return changed.value, await control.workers.apply(

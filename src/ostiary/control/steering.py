@@ -33,11 +33,14 @@ log = logging.getLogger("ostiary.control")
 
 
 class Moving:
-    """A move under way: who asked meanwhile, and an event for its end."""
+    """A move under way: who asked meanwhile, and events for its end."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[list[Question], Told]] = []
+        self.drained = asyncio.Event()
+        """What flowed to its users' old hosts has ended."""
         self.over = asyncio.Event()
+        """And so it has in the moves that were under way when it was made: nobody waits any longer."""
 
 
 class Steering:
@@ -140,9 +143,9 @@ class Steering:
     # Moves
 
     def hold(self, upstream: str, grace: int) -> int:
-        """Begin a move that lasts at most `grace` microseconds; its name. It ends with `drain` or `release`."""
+        """Begin a move in which what flows may go on for `grace` microseconds; its name. It ends with `end`."""
         now = self._clock()
-        held = self._last = max(now + grace, self._last + 1)
+        held = self._last = max(now + grace + int(MARGIN * SECOND), self._last + 1)
         self._moving[upstream, held] = Moving()
         self._over[upstream] = {each for each in self._over.get(upstream, ()) if each > now}
         return held
@@ -151,14 +154,33 @@ class Steering:
         """Moves that have ended before their time."""
         return frozenset(self._over.get(upstream, ()))
 
-    def drain(self, upstream: str, held: int, users: Sequence[User], grace: int) -> None:
-        """Let what flows for the users of a move end; then the move is over."""
-        self._begin(self._drain(upstream, held, users, grace))
+    async def end(self, upstream: str, held: int, drains: Sequence[Drain]) -> None:
+        """Have what flows for the users of a move end; then the move is over, and who waits goes on.
 
-    def release(self, upstream: str, held: int) -> None:
-        """A move is over: who waits goes on."""
+        Users may have come here by a move that is itself still under way: what that drains is waited for too.
+        """
+        moving = self._moving[upstream, held]
+        try:
+            if drains:
+                others = [each for (name, _), each in self._moving.items() if name == upstream and each is not moving]
+                await self.cut(drains)
+                moving.drained.set()
+                for each in others:
+                    await each.drained.wait()
+        finally:
+            self._release(upstream, held)
+
+    def end_soon(self, upstream: str, held: int, drains: Sequence[Drain]) -> None:
+        """The same, without waiting for it."""
+        if drains:
+            self._begin(self.end(upstream, held, drains))
+        else:
+            self._release(upstream, held)
+
+    def _release(self, upstream: str, held: int) -> None:
         self._over.setdefault(upstream, set()).add(held)
         moving = self._moving.pop((upstream, held))
+        moving.drained.set()
         moving.over.set()
         for questions, told in moving.waiting:
             self._begin(self._again(questions, told))
@@ -184,14 +206,10 @@ class Steering:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _drain(self, upstream: str, held: int, users: Sequence[User], grace: int) -> None:
-        try:
-            await self.cut(Drain(upstream, chunk, grace=grace) for chunk in chunks(users))
-        finally:
-            self.release(upstream, held)
-
     def _held(self, upstream: str, assignment: Assignment, now: int) -> bool:
-        return assignment.held > now and assignment.held not in self._over.get(upstream, ())
+        """Whether it waits. A move that is known here may last longer than it should: while workers are silent."""
+        held = assignment.held
+        return (upstream, held) in self._moving or (held > now and held not in self._over.get(upstream, ()))
 
     def _wait(self, upstream: str, held: int, questions: list[Question], told: Told) -> None:
         if (upstream, held) not in self._moving:
@@ -205,7 +223,7 @@ class Steering:
             users = (await self._directors.held(upstream, held - 1)).get(held, [])
         except Unavailable:
             users = []  # who waits asks again, and finds the store away too
-        await self._drain(upstream, held, users, self._rules().kick_grace)
+        await self.end(upstream, held, draining(upstream, users, self._rules().kick_grace))
 
     async def _again(self, questions: list[Question], told: Told) -> None:
         try:
@@ -223,7 +241,16 @@ class Steering:
                     await self.settle()
                 except Unavailable as refusal:
                     log.warning("Users of hosts that are gone stay for now: %s", refusal.message)
+            await self._sweep()
             await pause(EVERY)
+
+    async def _sweep(self) -> None:
+        """Rewrite what was moved at once, a few at a time."""
+        try:
+            for upstream in self._rules().directors:
+                await self._directors.sweep(upstream)
+        except Unavailable as refusal:
+            log.warning("Users who were moved are not written down for now: %s", refusal.message)
 
     async def settle(self) -> None:
         """Forget users of hosts that the configuration no longer has; go on with moves of a predecessor."""
@@ -236,13 +263,21 @@ class Steering:
         now, board = self._clock(), await self.board(upstream)
         gone = await self._directors.others(upstream, list(board.hosts))
         if gone:
-            seq = (await self._directors.forget(upstream, gone, now)).seq
-            await self._workers().apply(Change(seq, steering=[Unsteer(upstream, hosts=gone)]))
-            await self.cut([Drain(upstream, hosts=gone, grace=self._rules().kick_grace, close=True)])
+            await self._leave(upstream, gone)
         for held in await self._directors.held(upstream, now):
             if (upstream, held) not in self._moving and held not in self._over.get(upstream, ()):
                 self._moving[upstream, held] = Moving()
                 self._begin(self._resume(upstream, held))
+
+    async def _leave(self, upstream: str, hosts: list[str]) -> None:
+        grace = self._rules().kick_grace
+        held, drains = self.hold(upstream, grace), list[Drain]()
+        try:
+            seq = (await self._directors.forget(upstream, hosts, held, self._clock())).seq
+            drains = [Drain(upstream, hosts=hosts, grace=grace, close=True)]
+            await self._workers().apply(Change(seq, steering=[Unsteer(upstream, hosts=hosts)]))
+        finally:
+            await self.end(upstream, held, drains)
 
     # Tasks
 
@@ -267,6 +302,11 @@ def nowhere(question: Question, number: int) -> Place:
 def place(question: Question, host: Host, number: int, rules: DirectorRules) -> Place:
     """It goes to `host`."""
     return Place(question, host.host, host.backend, number, rules.user_expire // SECOND)
+
+
+def draining(upstream: str, users: Sequence[User], grace: int, *, close: bool = False) -> list[Drain]:
+    """What lets everything end that flows for these users."""
+    return [Drain(upstream, chunk, grace=grace, close=close) for chunk in chunks(users)]
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -4,8 +4,8 @@ Each host that is up puts `vhosts` points on the hash ring of its tag; a user go
 hash of its name (doveadm.md 7.1). What operators changed lies over the hosts of the configuration.
 """
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import md5
 from ipaddress import IPv6Address, ip_address
@@ -80,7 +80,7 @@ class Assignment(Struct, frozen=True):
     expires: int = 0
     """Unix microseconds; it does not count from then on."""
     held: int = 0
-    """Names the move that brought the users here: while it goes on, at most until this moment, they wait."""
+    """Names the move that brought the users here, or of which they were forgotten: while it goes on they wait."""
 
 
 class Arc(NamedTuple):
@@ -141,21 +141,13 @@ class Ring:
             first = last + 1
         return arcs
 
-
-def leaving(arcs: Iterable[Arc], host: str, without: Collection[int] = ()) -> list[Arc]:
-    """The arcs that do not go to `host`, with the hashes `without` cut out."""
-    cuts, found = sorted(without), []
-    for arc in arcs:
-        if arc.host == host:
-            continue
-        first = arc.first
-        for cut in cuts[bisect_left(cuts, arc.first) :]:
-            if cut > arc.last:
-                break
-            found.append(Arc(first, cut - 1, arc.host))
-            first = cut + 1
-        found.append(Arc(first, arc.last, arc.host))
-    return [arc for arc in found if arc.first <= arc.last]
+    def elsewhere(self, host: str, hashes: Sequence[int]) -> list[int]:
+        """Those of `hashes`, which are in order, that do not go to `host`."""
+        found: list[int] = []
+        for arc in self.arcs():
+            if arc.host != host:
+                found += hashes[bisect_left(hashes, arc.first) : bisect_right(hashes, arc.last)]
+        return found
 
 
 class Board:
@@ -176,10 +168,14 @@ class Board:
         """Of a tag; without points where it has no host that is up."""
         ring = self._rings.get(tag)
         if ring is None:
-            ring = Ring((each.host, each.vhosts) for each in self.hosts.values() if (each.tag, each.state) == (tag, UP))
+            ring = Ring(self.weights(tag))
             if any(each.tag == tag for each in self.hosts.values()):
                 self._rings[tag] = ring
         return ring
+
+    def weights(self, tag: str) -> tuple[tuple[str, int], ...]:
+        """What the ring of a tag is made of: the hosts that are up, and how many points each has."""
+        return tuple((each.host, each.vhosts) for each in self.hosts.values() if (each.tag, each.state) == (tag, UP))
 
     @cached_property
     def initial(self) -> Ring:
@@ -354,7 +350,8 @@ class Move(Struct, frozen=True):
         """The assignment from now on. Refuses Conflict `user.moving`."""
         live = found if found is not None and found.expires > self.now else None
         if live is None:
-            return Assignment(host.tag, self.hash, host.host, named((), self.name), self.expires)
+            held = found.held if found is not None else 0
+            return Assignment(host.tag, self.hash, host.host, named((), self.name), self.expires, held)
         if live.host != host.host and live.held > self.now and live.held not in self.over:
             raise Conflict("user.moving", f"The user is still being moved to {live.host}")
         held = live.held if live.host == host.host else self.held

@@ -1,17 +1,25 @@
-"""Hosts and assignments of directors in SQL. Nothing of them is in memory: a million users cost control nothing."""
+"""Hosts and assignments of directors in SQL. Nothing of them is in memory: a million users cost control nothing.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+All users of a host leave it by a mark (core/marks.py): whoever reads assignments here reads them with marks applied.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.director import Arc, Assignment, Board, Edit, Host, Move, named
+from ostiary.core.director import Assignment, Board, Edit, Host, Move, Ring, named
+from ostiary.core.marks import Mark, marked
 from ostiary.store.changes import append, keep, log
+from ostiary.store.marks import COLUMNS, Cursor, affected, assignment, carry_out, catch_up, make, newest, pending, place
 from ostiary.store.places import Flushed, Moved, Read, User, Wanted
 from ostiary.store.ports import Changed, Record
-from ostiary.store.sql import Line, Row, Sql
+from ostiary.store.sql import Line, Row, Sql, rehearsing
 
+R = TypeVar("R")
 MOST_ROWS = 128
 """Assignments in one statement."""
 
@@ -23,41 +31,40 @@ ON CONFLICT (upstream, host) DO UPDATE SET port = excluded.port, tag = excluded.
   state = excluded.state, changed = excluded.changed, ailing = excluded.ailing
 """
 _DROP = "DELETE FROM director_hosts WHERE upstream = :upstream AND host = :host"
-_FORGET = "DELETE FROM assignments WHERE upstream = :upstream AND host = :host"
 _FORGET_USERS = "DELETE FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash IN (:each)"
-_OTHERS = "SELECT DISTINCT host FROM assignments WHERE upstream = :upstream"
+_OTHERS = "SELECT DISTINCT host FROM assignments WHERE upstream = :upstream AND host <> ''"
 
-_COLUMNS = "tag, hash, host, names, expires, held"
-_ROW = "(:upstream, :tag, :hash{0}, :host{0}, :names{0}, :expires, 0)"
-# Insert, or get what is there, in one statement: two who ask at once are told the same.
+_ROW = "(:upstream, :tag, :hash{0}, :host{0}, :names{0}, :expires, 0, :seen)"
+# Insert, or get what is there, in one statement: two who ask at once are told the same. Who was forgotten, or expired,
+# waits for what still flows to where it was: `held` stays.
 _ASSIGN = f"""
-INSERT INTO assignments (upstream, {_COLUMNS}) VALUES {{rows}}
+INSERT INTO assignments (upstream, {COLUMNS}, seen) VALUES {{rows}}
 ON CONFLICT (upstream, tag, hash) DO UPDATE SET
   host = CASE WHEN assignments.expires > :now THEN assignments.host ELSE excluded.host END,
   names = CASE WHEN assignments.expires > :now THEN assignments.names ELSE excluded.names END,
-  held = CASE WHEN assignments.expires > :now AND assignments.held > :now THEN assignments.held ELSE 0 END,
-  expires = CASE WHEN assignments.expires > excluded.expires THEN assignments.expires ELSE excluded.expires END
-RETURNING {_COLUMNS}
+  expires = CASE WHEN assignments.expires > excluded.expires THEN assignments.expires ELSE excluded.expires END,
+  seen = excluded.seen
+RETURNING {COLUMNS}
 """
 _TOUCH = f"""
 UPDATE assignments SET expires = :expires
 WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND expires > :now
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 _NAME = "UPDATE assignments SET names = :names WHERE upstream = :upstream AND tag = :tag AND hash = :hash"
 _WRITE = f"""
-INSERT INTO assignments (upstream, {_COLUMNS})
-VALUES (:upstream, :tag, :hash, :host, :names, :expires, :held)
+INSERT INTO assignments (upstream, {COLUMNS}, seen)
+VALUES (:upstream, :tag, :hash, :host, :names, :expires, :held, :seen)
 ON CONFLICT (upstream, tag, hash) DO UPDATE SET host = excluded.host, names = excluded.names,
-  expires = excluded.expires, held = excluded.held
+  expires = excluded.expires, held = excluded.held, seen = excluded.seen
 """
-_GET = f"SELECT {_COLUMNS} FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash = :hash"
+_GET = f"SELECT {COLUMNS} FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash = :hash"
 _FIND = f"""
-SELECT {_COLUMNS} FROM assignments
+SELECT {COLUMNS}, seen FROM assignments
 WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND expires > :now
 """
 _PAGE = f"""
-SELECT {_COLUMNS} FROM assignments
+SELECT {COLUMNS}, seen FROM assignments
 WHERE upstream = :upstream AND expires > :now AND (:host = '' OR host = :host)
 ORDER BY expires, tag, hash LIMIT :most OFFSET :skipped
 """
@@ -65,15 +72,16 @@ ORDER BY expires, tag, hash LIMIT :most OFFSET :skipped
 _USERS = """
 SELECT MIN(host), COUNT(*) FROM assignments WHERE upstream = :upstream AND expires > :now GROUP BY host || ''
 """
-_HELD = "SELECT held, tag, hash FROM assignments WHERE upstream = :upstream AND held > :now ORDER BY held"
-_ON_ARC = """
-WHERE upstream = :upstream AND host = :host AND tag = :tag AND hash >= :first AND hash <= :last RETURNING hash
+_HELD = "SELECT held, tag, hash FROM assignments WHERE upstream = :upstream AND held > :now"
+_OF = "SELECT hash FROM assignments WHERE upstream = :upstream AND host = :host AND tag = :tag ORDER BY hash"
+_OF_THESE = """
+SELECT hash FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND host = :host
 """
-_FLUSH = f"UPDATE assignments SET host = :new, held = :held {_ON_ARC}"
-_FLUSH_OUT = f"DELETE FROM assignments {_ON_ARC}"
+_COUNT = "SELECT COUNT(*) FROM assignments WHERE upstream = :upstream AND host IN (:each)"
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(tuple[str, ...]).decode
+MOST = 1 << 40
+"""More than there are."""
 
 
 @lru_cache(16)
@@ -90,10 +98,6 @@ def _host(row: Row) -> Host:
     return Host(host, port, tag, vhosts, state, changed, bool(ailing))
 
 
-def _assignment(row: Row) -> Assignment:
-    return Assignment(row[0], row[1], row[2], _decode(row[3]), row[4], row[5])
-
-
 def _names(names: tuple[str, ...]) -> str:
     return _encode(names).decode()
 
@@ -107,9 +111,11 @@ def _powers(wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
         start += count
 
 
-def _assign(sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int) -> Iterable[Row]:
+def _assign(
+    sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int, seen: int
+) -> Iterable[Row]:
     """Rows of those who are somewhere then."""
-    values = {"upstream": upstream, "tag": tag, "expires": now + board.rules.user_expire, "now": now}
+    values: dict[str, object] = {"upstream": upstream, "tag": tag, "expires": now + board.rules.user_expire, "now": now}
     ring = board.ring(tag)
     if not ring.host(0):
         return sql.among(_TOUCH, [each.hash for each in wanted], **values)
@@ -120,19 +126,19 @@ def _assign(sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wa
             marks[f"hash{number}"] = each.hash
             marks[f"host{number}"] = ring.host(each.hash)
             marks[f"names{number}"] = _names(named((), *each.names))
-        rows += sql.rows(_assigning(len(piece)), **marks, **values)
+        rows += sql.rows(_assigning(len(piece)), **marks, seen=seen, **values)
     return rows
 
 
 def _settled(
-    sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int
+    sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int, seen: int
 ) -> Iterator[Assignment]:
     """Of one tag. Who is at a host that is no more is assigned anew; names that are new are kept."""
-    found = [_assignment(row) for row in _assign(sql, upstream, board, tag, wanted, now)]
+    found = [assignment(row) for row in _assign(sql, upstream, board, tag, wanted, now, seen)]
     lost = {each.hash for each in found if each.host not in board.hosts}
     if lost:
         sql.among(_FORGET_USERS, sorted(lost), upstream=upstream, tag=tag)
-        yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now)
+        yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now, seen)
     asked = {each.hash: each.names for each in wanted}
     for each in found:
         if each.hash in lost:
@@ -154,7 +160,9 @@ class SqlDirectors:
     async def hosts(self, upstream: str) -> list[Host]:
         return await self._reader.each(lambda sql: _hosts(sql, upstream))
 
-    async def change(self, upstream: str, decide: Callable[[list[Host]], Edit], record: Record) -> Changed[Edit]:
+    async def change(
+        self, upstream: str, decide: Callable[[list[Host]], Edit], record: Record, held: int = 0
+    ) -> Changed[Edit]:
         def unit(sql: Sql) -> Changed[Edit]:
             edit = decide(_hosts(sql, upstream))
             for host in edit.put:
@@ -162,27 +170,29 @@ class SqlDirectors:
                 sql.change(_PUT, upstream=upstream, **values)
             for address in edit.drop:
                 sql.change(_DROP, upstream=upstream, host=address)
-            for address in edit.forget:
-                sql.change(_FORGET, upstream=upstream, host=address)
             if edit == Edit():
                 keep(sql, [record])
                 return Changed(0, edit)
-            return Changed(log(sql, "director.hosts", upstream, record), edit)
+            seq = log(sql, "director.hosts", upstream, record)
+            for address in edit.forget:
+                make(sql, upstream, Mark(seq, address, (), held))
+            return Changed(seq, edit)
 
         return await self._writer.each(unit)
 
     async def assign(
         self, upstream: str, wanted: Sequence[Wanted], read: Read, now: int
     ) -> tuple[Board, dict[User, Assignment]]:
-        by_tag = sorted(wanted, key=lambda each: each.tag)
+        by_tag = sorted(wanted, key=lambda each: (each.tag, each.hash))
 
         def unit(sql: Sql) -> tuple[Board, dict[User, Assignment]]:
-            board = read(_hosts(sql, upstream))
-            found = {
-                (tag, each.hash): each
-                for tag, group in groupby(by_tag, key=lambda each: each.tag)
-                for each in _settled(sql, upstream, board, tag, list(group), now)
-            }
+            board, marks = read(_hosts(sql, upstream)), pending(sql, upstream)
+            found = {}
+            for tag, group in groupby(by_tag, key=lambda each: each.tag):
+                asked = list(group)
+                catch_up(sql, upstream, tag, [each.hash for each in asked], marks)
+                for each in _settled(sql, upstream, board, tag, asked, now, newest(marks)):
+                    found[tag, each.hash] = each
             return board, found
 
         return await self._writer.each(unit)
@@ -193,29 +203,43 @@ class SqlDirectors:
         )
 
     async def find(self, upstream: str, tag: str, hashes: Sequence[int], now: int) -> list[Assignment]:
-        rows = await self._reader.each(lambda sql: sql.among(_FIND, hashes, upstream=upstream, tag=tag, now=now))
-        return [_assignment(row) for row in rows]
+        def unit(sql: Sql) -> list[Assignment]:
+            rows = sql.among(_FIND, hashes, upstream=upstream, tag=tag, now=now)
+            return _there(pending(sql, upstream), rows)
+
+        return await self._reader.each(unit)
 
     async def page(self, upstream: str, host: str, now: int, limit: int, offset: int) -> list[Assignment]:
-        rows = await self._lister.each(
-            lambda sql: sql.rows(_PAGE, upstream=upstream, host=host, now=now, most=limit, skipped=offset)
-        )
-        return [_assignment(row) for row in rows]
+        def unit(sql: Sql) -> list[Assignment]:
+            marks = pending(sql, upstream)
+            if not marks:
+                return _there([], sql.rows(_PAGE, upstream=upstream, host=host, now=now, most=limit, skipped=offset))
+            found = _there(marks, sql.rows(_PAGE, upstream=upstream, host="", now=now, most=MOST, skipped=0))
+            return [each for each in found if host in ("", each.host)][offset : offset + limit]
+
+        return await self._lister.each(unit)
 
     async def users(self, upstream: str, now: int) -> dict[str, int]:
-        return {
-            row[0]: row[1] for row in await self._lister.each(lambda sql: sql.rows(_USERS, upstream=upstream, now=now))
-        }
+        def unit(sql: Sql) -> dict[str, int]:
+            counts: Counter[str] = Counter(dict(sql.rows(_USERS, upstream=upstream, now=now)))
+            for before, after in affected(sql, upstream, pending(sql, upstream)):
+                if before.expires > now:
+                    counts[before.host] -= 1
+                    counts[after.host] += after.expires > now
+            return dict(+counts)
+
+        return await self._lister.each(unit)
 
     async def move(
         self, upstream: str, host: Callable[[Sequence[Host]], Host], move: Move, record: Record
     ) -> Changed[Moved]:
         def unit(sql: Sql) -> Changed[Moved]:
-            target = host(_hosts(sql, upstream))
+            target, marks = host(_hosts(sql, upstream)), pending(sql, upstream)
+            catch_up(sql, upstream, target.tag, [move.hash], marks)
             row = sql.row(_GET, upstream=upstream, tag=target.tag, hash=move.hash)
-            before = None if row is None else _assignment(row)
+            before = None if row is None else assignment(row)
             after = move.decide(target, before)
-            values = msgspec.structs.asdict(after) | {"names": _names(after.names)}
+            values = msgspec.structs.asdict(after) | {"names": _names(after.names), "seen": newest(marks)}
             sql.change(_WRITE, upstream=upstream, **values)
             lives = before if before is not None and before.expires > move.now else None
             return Changed(log(sql, "director.moved", upstream, record), Moved(lives, after))
@@ -223,33 +247,95 @@ class SqlDirectors:
         return await self._writer.each(unit)
 
     async def flush(
-        self, upstream: str, host: str, arcs: Callable[[Sequence[Host]], Sequence[Arc]], tag: str, held: int, at: int
+        self, upstream: str, host: str, read: Read, held: int, at: int, spared: Collection[int] = ()
+    ) -> Flushed:
+        def unit(sql: Sql) -> Flushed | None:
+            board = read(_hosts(sql, upstream))
+            if pending(sql, upstream):
+                return None
+            tag = board.host(host).tag
+            users = [row[0] for row in sql.rows(_OF, upstream=upstream, host=host, tag=tag)]
+            leaving = board.ring(tag).elsewhere(host, users)
+            if spared:
+                leaving = [each for each in leaving if each not in spared]
+            seq = append(sql, at, "director.flushed", upstream) if leaving else 0
+            if leaving:
+                make(sql, upstream, Mark(seq, host, board.weights(tag), held, frozenset(spared)))
+            return _flushed(seq, tag, board.ring(tag), leaving)
+
+        return await self._alone(upstream, unit)
+
+    async def flush_users(
+        self, upstream: str, host: str, read: Read, held: int, at: int, hashes: Sequence[int]
     ) -> Flushed:
         def unit(sql: Sql) -> Flushed:
-            moved: list[User] = []
-            forgotten: list[User] = []
-            for first, last, new in arcs(_hosts(sql, upstream)):
-                values = {"upstream": upstream, "host": host, "tag": tag, "first": first, "last": last}
-                if new:
-                    moved += [(tag, row[0]) for row in sql.rows(_FLUSH, new=new, held=held, **values)]
-                else:
-                    forgotten += [(tag, row[0]) for row in sql.rows(_FLUSH_OUT, **values)]
-            seq = append(sql, at, "director.flushed", upstream) if moved or forgotten else 0
-            return Flushed(seq, moved, forgotten)
+            board, marks = read(_hosts(sql, upstream)), pending(sql, upstream)
+            tag = board.host(host).tag
+            ring = board.ring(tag)
+            catch_up(sql, upstream, tag, hashes, marks)
+            rows = sql.among(_OF_THESE, hashes, upstream=upstream, tag=tag, host=host)
+            leaving = ring.elsewhere(host, sorted(row[0] for row in rows))
+            for each in leaving:
+                place(sql, upstream, tag, ring.host(each), held, [each], newest(marks))
+            return _flushed(append(sql, at, "director.flushed", upstream) if leaving else 0, tag, ring, leaving)
 
         return await self._writer.each(unit)
 
-    async def forget(self, upstream: str, hosts: Sequence[str], at: int) -> Changed[int]:
-        def unit(sql: Sql) -> Changed[int]:
-            count = sum(sql.change(_FORGET, upstream=upstream, host=host) for host in hosts)
-            return Changed(append(sql, at, "director.flushed", upstream) if count else 0, count)
+    async def forget(self, upstream: str, hosts: Sequence[str], held: int, at: int) -> Changed[int]:
+        def unit(sql: Sql) -> Changed[int] | None:
+            if pending(sql, upstream):
+                return None
+            [(count,)] = sql.among(_COUNT, hosts, upstream=upstream)
+            if not count:
+                return Changed(0, 0)
+            seq = append(sql, at, "director.flushed", upstream)
+            for host in hosts:
+                make(sql, upstream, Mark(seq, host, (), held))
+            return Changed(seq, count)
 
-        return await self._writer.each(unit)
+        return await self._alone(upstream, unit)
 
     async def others(self, upstream: str, hosts: Sequence[str]) -> list[str]:
+        await self.sweep(upstream)
         rows = await self._lister.each(lambda sql: sql.rows(_OTHERS, upstream=upstream))
         return sorted({row[0] for row in rows} - set(hosts))
 
     async def held(self, upstream: str, now: int) -> dict[int, list[User]]:
-        rows = await self._lister.each(lambda sql: sql.rows(_HELD, upstream=upstream, now=now))
-        return {held: [(row[1], row[2]) for row in group] for held, group in groupby(rows, key=lambda row: int(row[0]))}
+        def unit(sql: Sql) -> dict[int, list[User]]:
+            waits = {(row[1], row[2]): int(row[0]) for row in sql.rows(_HELD, upstream=upstream, now=now)}
+            for _, after in affected(sql, upstream, pending(sql, upstream)):
+                waits[after.tag, after.hash] = after.held
+            found: dict[int, list[User]] = {}
+            for user, held in waits.items():
+                if held > now:
+                    found.setdefault(held, []).append(user)
+            return found
+
+        return await self._lister.each(unit)
+
+    async def sweep(self, upstream: str) -> None:
+        """In a rehearsal too: it changes nothing that anybody sees."""
+        token = rehearsing.set(False)
+        try:
+            waits = await self._reader.each(lambda sql: pending(sql, upstream))
+            cursor = Cursor() if waits else None
+            while cursor is not None:
+                cursor = await self._writer.each(partial(carry_out, upstream=upstream, cursor=cursor))
+        finally:
+            rehearsing.reset(token)
+
+    async def _alone(self, upstream: str, unit: Callable[[Sql], R | None]) -> R:
+        """Do what does not reckon with marks: those that there are are carried out before."""
+        while (done := await self._writer.each(unit)) is None:
+            await self.sweep(upstream)
+        return done
+
+
+def _there(marks: Sequence[Mark], rows: Iterable[Row]) -> list[Assignment]:
+    found = [marked(marks, assignment(row), row[6]) for row in rows]
+    return [each for each in found if each.host]
+
+
+def _flushed(seq: int, tag: str, ring: Ring, users: Sequence[int]) -> Flushed:
+    these: list[User] = [(tag, each) for each in users]
+    return Flushed(seq, these, []) if ring.host(0) else Flushed(seq, [], these)

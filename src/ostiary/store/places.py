@@ -5,10 +5,10 @@ reached; times are Unix microseconds. Hosts are what operators made of them; wha
 the store does not know: decisions are functions that it calls with the hosts as the transaction sees them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from ostiary.core.director import Arc, Assignment, Board, Edit, Host, Move
+from ostiary.core.director import Assignment, Board, Edit, Host, Move
 from ostiary.store.ports import Changed, Record
 
 Read: TypeAlias = Callable[[Sequence[Host]], Board]
@@ -47,8 +47,10 @@ class Directors(Protocol):
     async def hosts(self, upstream: str) -> list[Host]:
         """What operators changed."""
 
-    async def change(self, upstream: str, decide: Callable[[list[Host]], Edit], record: Record) -> Changed[Edit]:
-        """Change hosts as `decide` says, and forget users with them. Refuses what it refuses."""
+    async def change(
+        self, upstream: str, decide: Callable[[list[Host]], Edit], record: Record, held: int = 0
+    ) -> Changed[Edit]:
+        """Change hosts as `decide` says, and forget users with them; `held` names that. Refuses what it refuses."""
 
     async def assign(
         self, upstream: str, wanted: Sequence[Wanted], read: Read, now: int
@@ -76,18 +78,29 @@ class Directors(Protocol):
         """Move a user to the host that `host` finds. Refuses what that and `Move.decide` refuse."""
 
     async def flush(
-        self, upstream: str, host: str, arcs: Callable[[Sequence[Host]], Sequence[Arc]], tag: str, held: int, at: int
+        self, upstream: str, host: str, read: Read, held: int, at: int, spared: Collection[int] = ()
     ) -> Flushed:
-        """Move the users of `host` who are on one of the arcs to its host; `held` names the move."""
+        """Move the users of `host` whose place on the ring is elsewhere, but for the hashes `spared`.
 
-    async def forget(self, upstream: str, hosts: Sequence[str], at: int) -> Changed[int]:
-        """Forget all users of these hosts; how many."""
+        `held` names the move. Refuses NotFound `host.unknown`.
+        """
+
+    async def flush_users(
+        self, upstream: str, host: str, read: Read, held: int, at: int, hashes: Sequence[int]
+    ) -> Flushed:
+        """The same of these only."""
+
+    async def forget(self, upstream: str, hosts: Sequence[str], held: int, at: int) -> Changed[int]:
+        """Forget all users of these hosts; how many. Who comes again waits for the move `held` (0: for none)."""
 
     async def others(self, upstream: str, hosts: Sequence[str]) -> list[str]:
         """Hosts that have users and are not among `hosts`."""
 
     async def held(self, upstream: str, now: int) -> dict[int, list[User]]:
-        """Users whose move may go on, by its number."""
+        """Users whose move may go on, or who were forgotten by one, by its number."""
+
+    async def sweep(self, upstream: str) -> None:
+        """Rewrite the assignments of all who were moved or forgotten at once; nobody sees a difference."""
 
 
 class Nodes(Protocol):

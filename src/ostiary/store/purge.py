@@ -44,9 +44,10 @@ DELETE FROM changes WHERE seq < (
 _JOBS = """
 DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished < :before ORDER BY finished LIMIT :most)
 """
+# Who was forgotten may still have to wait for what flows to the old host.
 _ASSIGNMENTS = """
 DELETE FROM assignments WHERE (upstream, tag, hash) IN (
-  SELECT upstream, tag, hash FROM assignments WHERE expires < :before ORDER BY expires LIMIT :most)
+  SELECT upstream, tag, hash FROM assignments WHERE expires < :before AND held < :before ORDER BY expires LIMIT :most)
 """
 _REPLAYS = """
 DELETE FROM replays WHERE (caller, key) IN (

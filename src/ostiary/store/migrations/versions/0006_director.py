@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make `director_hosts`, `assignments`, `expected_nodes` and `replays`."""
+    """Make `director_hosts`, `assignments`, `director_marks`, `expected_nodes` and `replays`."""
     op.create_table(
         "director_hosts",
         sa.Column("upstream", sa.Text, primary_key=True),
@@ -29,10 +29,20 @@ def upgrade() -> None:
         sa.Column("names", sa.Text, nullable=False),
         sa.Column("expires", sa.BigInteger, nullable=False),
         sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("seen", sa.BigInteger, nullable=False, server_default="0"),
         sqlite_with_rowid=False,
     )
     op.create_index("assignments_host", "assignments", ["upstream", "host", "tag", "hash"])
     op.create_index("assignments_expires", "assignments", ["expires"])
+    op.create_table(
+        "director_marks",
+        sa.Column("upstream", sa.Text, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("host", sa.Text, primary_key=True),
+        sa.Column("ring", sa.Text, nullable=False),
+        sa.Column("held", sa.BigInteger, nullable=False),
+        sa.Column("spared", sa.Text, nullable=False),
+    )
     op.create_table(
         "expected_nodes",
         sa.Column("address", sa.Text, primary_key=True),
