@@ -67,6 +67,8 @@ class Reconciler(Minder):
             try:
                 await self._follow()
             except Unavailable as problem:
+                if self._closing:
+                    return
                 log.warning("The engine of droplets is away: %s", problem.message)
             self._lose()
             await asyncio.sleep(RETRY)

@@ -102,7 +102,7 @@ class DumpStats(Struct, frozen=True):
     filter: Annotated[
         str,
         Meta(
-            max_length=4096,
+            max_length=1024,
             description="user=MASK domain=NAME session=ID ip=NETWORK since=UNIX connected, all of which must hold",
         ),
     ] = ""

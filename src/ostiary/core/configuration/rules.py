@@ -129,7 +129,7 @@ def people_rules(settings: Settings) -> PeopleRules:
         session_ttl=min(session.ttl, 24 * HOUR),
         session_keys=tuple(OwnKey(each.kid, each.alg, each.secret.reveal()) for each in session.keys),
         session_max_age=session.max_age,
-        password_ends=session.password_change == "ends",
+        password_ends=session.end_on_password_change,
         access_lifetime=tokens.access_lifetime,
         refresh_lifetime=tokens.refresh_lifetime,
         refresh_grace=tokens.refresh_grace,

@@ -315,10 +315,9 @@ class SessionSettings(Section, frozen=True):
 
     ttl: Annotated[Timeout, about("life of a session token, at most 24h", "30m")] = Timeout(30 * MINUTE)
     max_age: Annotated[Timeout, about("refreshing ends so long after the log-in", "12h")] = Timeout(12 * HOUR)
-    password_change: Annotated[
-        Literal["ends", "spares"],
-        about("whether a new password ends what its user holds, but for the credential that asks", "ends"),
-    ] = "ends"
+    end_on_password_change: Annotated[
+        bool, about("a new password ends what its user holds, but for the credential that asks", "true")
+    ] = True
     cookie_secure: Annotated[
         Literal["auto", "always"], about("mark cookies Secure: where the client's side is https, or always", "auto")
     ] = "auto"
