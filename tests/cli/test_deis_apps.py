@@ -3,9 +3,13 @@
 import asyncio
 import json
 import os
+import pty
 import re
-from collections.abc import Coroutine, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Served
 from tests.cli.test_deis import SECRET, deis, run
+from tests.control.drivers import Memory
 from tests.dialects.fleet import fleet
 from tests.dialects.house import OWNER, PASSWORD
 
@@ -22,7 +27,7 @@ COFFEE = "processes... but first, coffee!\n"
 
 
 @pytest.fixture(scope="module")
-def droplets(served: Served) -> Iterator[None]:
+def droplets(served: Served) -> Iterator[Memory]:
     """The house runs droplets, in memory."""
     context = fleet(served.house)
 
@@ -30,12 +35,15 @@ def droplets(served: Served) -> Iterator[None]:
         done: Future[object] = asyncio.run_coroutine_threadsafe(work, served._loop)
         done.result(20)
 
+    engines: list[Memory] = []
+
     async def enter() -> None:
         found = await context.__aenter__()
         found.engine.clock = count(served.house.now).__next__
+        engines.append(found.engine)
 
     inside(enter())
-    yield
+    yield engines[0]
     inside(_leave(context))
 
 
@@ -44,7 +52,7 @@ async def _leave(context: Any) -> None:
 
 
 @pytest.fixture
-def shop(served: Served, droplets: None) -> str:
+def shop(served: Served, droplets: Memory) -> str:
     """An app of a member who is logged in."""
     number = next(NUMBERS)
     words = [f"--username=shopper{number}", f"--password={SECRET}", "--email=-@x"]
@@ -147,3 +155,39 @@ def test_every_operation_on_apps_has_its_command(shop: str, served: Served, tmp_
         done = run("apps", *words, *(whom_not_user if words[0] == "share" else whom))
         assert (done.exit_code, member in done.stdout) == (0, True), (words, done.output)
     assert run("apps", "scale", "shop", "--structure", "web=x", *whom).exit_code == 2
+
+
+def shown(words: list[str], stream: str, wanted: str, then: Callable[[], object]) -> str:
+    """What a terminal shows on a stream; `then` is called when `wanted` has appeared."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    out, err = (theirs if stream == each else subprocess.DEVNULL for each in ("stdout", "stderr"))
+    command = [sys.executable, "-m", "ostiary", *words]
+    with subprocess.Popen(command, stdin=theirs, stdout=out, stderr=err, env=environ) as child:
+        os.close(theirs)
+        said, waiting = "", True
+        with suppress(OSError):  # the command has ended
+            while data := os.read(ours, 65536):
+                said += data.decode()
+                if waiting and wanted in said:
+                    waiting = False
+                    then()
+        os.close(ours)
+    assert (child.returncode, waiting) == (0, False), said
+    return said
+
+
+def test_a_terminal_shows_how_far_the_droplets_are(shop: str, served: Served, droplets: Memory, tmp_path: Path) -> None:
+    assert deis("ps:scale", "web=1", "-a", shop)[0] == 0
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD)
+
+    def go_on() -> None:
+        served._loop.call_soon_threadsafe(droplets.hold.set)
+
+    served._loop.call_soon_threadsafe(droplets.hold.clear)
+    said = shown(["deis", "ps:restart", "-a", shop], "stdout", "web.1 created (v1)", go_on)
+    assert said.replace("\r\n", "\n").endswith(listed(shop, "web.1 up (v1)"))
+    served._loop.call_soon_threadsafe(droplets.hold.clear)
+    words = ["apps", "restart", shop, "--url", served.url, "--user", OWNER, "--password-file", str(secret)]
+    shown(words, "stderr", "web.1 starting (v1)", go_on)

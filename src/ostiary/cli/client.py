@@ -63,10 +63,11 @@ class Problem(Exception):
 
 
 def run(
-    target: Target, operation: str, params: dict[str, Any], transport: "httpx2.BaseTransport | None" = None
-) -> Done:
-    """Run an operation and return what it gave. Raises Problem."""
-    with _client(target, transport) as client:
+    target: Target, operation: str, params: dict[str, Any], transport: "httpx2.BaseTransport | None" = None,
+    patience: float = TIMEOUT,
+) -> Done:  # fmt: skip
+    """Run an operation and return what it gave; `patience` is in seconds. Raises Problem."""
+    with _client(target, transport, patience) as client:
         response = client.post(f"/operations/{operation}", json=params)
     if response.status_code != 200:
         raise _problem(response, target)
@@ -95,7 +96,9 @@ def follow(target: Target, operation: str, params: dict[str, Any]) -> Iterator[b
 
 
 @contextmanager
-def _client(target: Target, transport: "httpx2.BaseTransport | None" = None) -> Iterator["httpx2.Client"]:
+def _client(
+    target: Target, transport: "httpx2.BaseTransport | None" = None, patience: float = TIMEOUT
+) -> Iterator["httpx2.Client"]:
     """A client that asks as somebody. Raises Problem where nobody answers."""
     import httpx2  # here: help, completion and usage need none of it
 
@@ -103,7 +106,7 @@ def _client(target: Target, transport: "httpx2.BaseTransport | None" = None) -> 
     headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     try:
         with httpx2.Client(
-            base_url=target.url, auth=auth, headers=headers, timeout=TIMEOUT, transport=transport
+            base_url=target.url, auth=auth, headers=headers, timeout=patience, transport=transport
         ) as client:
             yield client
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:

@@ -12,6 +12,7 @@ from ostiary.cli.catalog import Entry
 from ostiary.cli.client import REFUSED, Done, Problem, Target, fail, run
 from ostiary.cli.files import replace
 from ostiary.cli.output import printable, say, written
+from ostiary.cli.watched import WATCHED, watched
 
 PAGE = 1000
 """Rows that are asked for at once; every listing takes so many."""
@@ -32,7 +33,8 @@ class Wanted(Struct, frozen=True):
 def execute(entry: Entry, params: dict[str, Any], whom: Target, wanted: Wanted) -> None:
     """Run an operation and show what it gave. Exits with the status of a refusal."""
     try:
-        done = every(entry, params, whom) if wanted.every_page else run(whom, entry.name, params)
+        ask = watched if entry.name in WATCHED else run
+        done = every(entry, params, whom) if wanted.every_page else ask(whom, entry.name, params)
     except Problem as problem:
         fail(problem)
     pictures = _enrolment(done.result)
