@@ -106,7 +106,13 @@ class Line:
 
 
 def install(worker: Worker, revision: int, lines: list[Line], upstreams: list[Upstream], gateway: Gateway) -> None:
-    """Give `worker` a snapshot made of these lines, as the link would."""
+    """Have `worker` serve a snapshot made of these lines, as the link would."""
+    build(worker, revision, lines, upstreams, gateway)
+    worker.swap(revision)
+
+
+def build(worker: Worker, revision: int, lines: list[Line], upstreams: list[Upstream], gateway: Gateway) -> None:
+    """Have `worker` build a snapshot made of these lines beside the one that it serves."""
     policies = list(dict.fromkeys(map(_key, lines)))
     names = [each.name for each in upstreams]
     exact: dict[bytes, msgspec.Raw] = {}
@@ -128,7 +134,6 @@ def install(worker: Worker, revision: int, lines: list[Line], upstreams: list[Up
     worker.routes(Routes(revision, exact, patterns))
     problem = worker.prepared()
     assert problem == ""
-    worker.swap(revision)
 
 
 def _key(line: Line) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.gateway.door import FOREVER, FakeControl, Line, door, install
 from tests.gateway.test_sessions import ALICE, BOB, TOKENS, Gate, get, told
-from tests.gateway.wire import Recorder, connected, ok, recording, until
+from tests.gateway.wire import Recorder, backend, connected, ok, recording, until
 
 from ostiary.core.snapshot import Director, Gateway, Policy, Upstream
 from ostiary.gateway.worker import Worker
@@ -269,3 +269,158 @@ async def test_a_kick_finds_users_that_no_token_names() -> None:
             assert await alice.end() == b""
             assert (await bob.ask(get("", "/open", "X-Mailbox: bob\r\n"))).body == b"two"
             assert both.control.questions == []
+
+
+async def test_who_was_forgotten_is_drained_however_late_and_however_often_that_is_asked() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        director = both.worker.upstreams["u"].director
+        assert director is not None
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+            for _ in range(3):
+                director.tick(monotonic_ns(), 1.0)
+            for seq in (1, 2):
+                both.worker.do(seq, Drain("u", hashes=[("", 7)]))
+            await turns()
+            both.worker.connected(True)  # control has a successor, which asks again
+            both.worker.do(3, Drain("u", hashes=[("", 7)]))
+            await turns()
+            assert both.control.results == {}
+            gate.opened.set()
+            assert (await wire.answer()).body == b"late"
+            for seq in (1, 2, 3):
+                assert await both.control.carried_out(seq) == ["alice"]
+
+
+async def turns() -> None:
+    """Let the worker look a few times at what must end."""
+    await asyncio.sleep(0.1)
+
+
+async def test_a_drain_does_not_wait_for_a_request_that_has_not_gone_anywhere() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.control.silent = False
+        async with connected(both.port) as wire:
+            assert (await wire.ask(get(ALICE))).body == b"one"
+            both.worker.admissions.drop(Change(1, everything=True))
+            both.control.silent = True
+            await wire.say(get(ALICE))
+            await until(lambda: bool(both.worker.asking.waiting))
+            both.worker.change(Change(2, steering=[Unsteer("u", hashes=[("", 7)])]))
+            assert await told(both.worker, both.control, Drain("u", hashes=[("", 7)])) == []
+            both.place("alice", 1, 7)
+            both.control.silent = False
+            both.control.ask(list(both.worker.asking.waiting))
+            assert (await wire.answer()).body == b"two"
+
+
+async def test_a_request_that_is_sent_again_waits_for_the_move_that_waits_for_nothing_else() -> None:
+    dropped = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"one"))
+        await reader.readuntil(b"\r\n\r\n")
+        await dropped.wait()
+
+    async with (
+        backend(once) as first,
+        recording(lambda message: ok(b"two")) as (_, second),
+        door(LINES, [upstream()], QUIET, TOKENS) as (worker, control, port),
+        connected(port) as wire,
+    ):
+        control.places["alice"] = ("127.0.0.1", first, 7)
+        assert (await wire.ask(get(ALICE))).body == b"one"
+        await wire.say(get(ALICE))
+        await until(lambda: any(client.exchange.flowing() for client in worker.clients))
+        control.held = True
+        worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+        worker.do(1, Drain("u", hashes=[("", 7)]))
+        await turns()
+        assert 1 not in control.results
+        dropped.set()
+        assert await control.carried_out(1) == ["alice"]
+        control.places["alice"] = ("127.0.0.2", second, 7)
+        control.place()
+        assert (await wire.answer()).body == b"two"
+
+
+async def test_users_of_a_shared_connection_are_let_go_a_while_after_their_last_request() -> None:
+    async with two(user_from="header X-Mailbox") as both:
+        async with connected(both.port) as wire:
+            for number in range(100):
+                both.place(f"user{number}", number % 2, number)
+                answer = await wire.ask(get("", "/open", f"X-Mailbox: user{number}\r\n"))
+                assert answer.status == 200
+            (client,) = both.worker.clients
+            every = client.uses()
+            assert len(every) == 100
+            client.use_anew()
+            assert (await wire.ask(get("", "/open", "X-Mailbox: user7\r\n"))).status == 200
+            client.use_anew()
+            assert [each.names for each in client.uses()] == [["user7"]]
+            assert [each.names for each in every if each.clients] == [["user7"]]
+            client.use_anew()
+            client.use_anew()
+            assert [each.names for each in client.uses()] == [["user7"]]
+        await until(lambda: not both.worker.clients)
+        assert [each.names for each in every if each.clients] == []
+
+
+async def test_an_exchange_under_way_keeps_its_users_assignment_on_a_shared_connection() -> None:
+    gate = Gate()
+    async with two(gate, user_from="header X-Mailbox") as both:
+        both.place("ann", 1, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as wire:
+            assert (await wire.ask(get("", "/open", "X-Mailbox: ann\r\n"))).body == b"two"
+            await wire.say(get("", "/open", "X-Mailbox: bob\r\n"))
+            await until(lambda: len(both.one.requests) == 1)
+            (client,) = both.worker.clients
+            for _ in range(3):
+                client.use_anew()
+            assert [each.names for each in client.uses()] == [["bob"]]
+            gate.opened.set()
+            assert (await wire.answer()).body == b"late"
+
+
+async def test_a_removed_host_leaves_a_shared_connection_open() -> None:
+    async with two(user_from="header X-Mailbox") as both:
+        both.place("ann", 1, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as wire:
+            for name in ("ann", "bob"):
+                assert (await wire.ask(get("", "/open", f"X-Mailbox: {name}\r\n"))).status == 200
+            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+            await told(both.worker, both.control, Drain("u", hosts=["127.0.0.1"], close=True))
+            both.place("bob", 1, 8)
+            assert (await wire.ask(get("", "/open", "X-Mailbox: bob\r\n"))).body == b"two"
+
+
+async def test_hosts_that_operators_added_keep_their_connections_over_a_reload() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        assert await both.body(ALICE) == (200, b"one")
+        install(both.worker, 2, LINES, [upstream()], QUIET)
+        for _ in range(3):
+            assert await both.body(ALICE) == (200, b"one")
+        assert both.one.connections == 1
+
+
+async def test_what_is_over_is_remembered_of_nobody() -> None:
+    async with two(user_from="header X-Mailbox") as both:
+        director = both.worker.upstreams["u"].director
+        assert director is not None
+        for number in range(50):
+            both.place(f"u{number}", 0, number)
+            assert (await both.body("", "/open", f"X-Mailbox: u{number}\r\n"))[0] == 200
+        assert len(director) == 50
+        both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+        for _ in range(2):
+            director.tick(monotonic_ns(), 1.0)
+        assert (len(director), director._names, director._leaving) == (0, {}, {})

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from tests.gateway.door import FakeControl, Line, door
+from tests.gateway.door import FakeControl, Line, build, door
 from tests.gateway.test_streams import LATER, QUIET, SWITCHED, echo
 from tests.gateway.wire import Message, Recorder, Reply, backend, connected, ok, recording, until
 
@@ -349,3 +349,86 @@ async def test_members_join_an_upstream_and_leave_it_without_a_lost_request() ->
 async def _ask(port: int) -> Message:
     async with connected(port) as wire:
         return await wire.ask(get(BOB))
+
+
+async def test_a_kick_ends_a_connection_whose_request_body_nobody_wants() -> None:
+    async with (
+        recording() as (_, address),
+        door(USERS, [Upstream("u", (address,))], QUIET, TOKENS) as (worker, control, port),
+        connected(port) as wire,
+    ):
+        assert (await wire.ask(get(ALICE))).status == 200
+        await wire.say(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        assert (await wire.answer()).status == 404
+        worker.do(1, Kick(["alice"], grace=60_000_000))
+        assert await control.carried_out(1) == ["alice"]
+        assert await wire.end() == b""
+
+
+async def test_a_request_that_came_ahead_is_not_begun_on_a_connection_that_was_kicked() -> None:
+    async with gated() as (gate, recorder, worker, control, port), connected(port) as wire:
+        await wire.say(get(ALICE) + get(BOB))
+        await until(lambda: len(recorder.requests) == 1)
+        worker.do(1, Kick(["alice"]))
+        gate.opened.set()
+        assert (await wire.answer()).body == b"late"
+        assert await wire.end() == b""
+        assert await control.carried_out(1) == ["alice"]
+        assert len(recorder.requests) == 1
+
+
+async def test_what_a_client_left_before_its_answer_is_counted() -> None:
+    async with gated() as (_, recorder, worker, control, port):
+        async with connected(port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(recorder.requests) == 1)
+            wire.reset()
+        await until(lambda: not worker.clients)
+        found = await counted(worker, control)
+        assert (found.total.exchanges, found.users["alice"].exchanges) == (1, 1)
+
+
+async def test_what_is_refused_for_too_many_connections_is_counted() -> None:
+    async with (
+        recording() as (_, address),
+        door(USERS, [Upstream("u", (address,))], Gateway(access_log="", max_connections=1), TOKENS) as (
+            worker, _, port,
+        ),
+        connected(port) as wire,
+    ):  # fmt: skip
+        assert (await wire.ask(get(ALICE))).status == 200
+        async with connected(port) as other:
+            assert (await other.answer()).status == 503
+            assert await other.end() == b""
+
+        def both() -> bool:
+            return worker.sessions.counted(worker.clients).total.exchanges == 2
+
+        await until(both)
+
+
+async def test_members_that_change_while_another_configuration_is_built_are_its_members() -> None:
+    async with AsyncExitStack() as stack:
+        _, first = await stack.enter_async_context(recording(lambda message: ok(b"one")))
+        _, second = await stack.enter_async_context(recording(lambda message: ok(b"two")))
+        worker, _, port = await stack.enter_async_context(door(USERS, [Upstream("u", ())], QUIET, TOKENS))
+        worker.change(Change(1, members={"u": [first]}))
+        assert (await _ask(port)).body == b"one"
+        build(worker, 2, USERS, [Upstream("u", (), timeout=9_000_000)], QUIET)
+        worker.change(Change(2, members={"u": [second]}))
+        worker.swap(2)
+        assert (await _ask(port)).body == b"two"
+
+
+async def test_the_least_recent_users_of_a_shared_connection_end_first() -> None:
+    tokens = {f"{number:064x}": Admission("c", f"u{number}", ("basic",), LATER, None, {}) for number in range(5)}
+    async with (
+        recording() as (_, address),
+        door(USERS, [Upstream("u", (address,))], QUIET, tokens) as (worker, control, port),
+        connected(port) as wire,
+    ):
+        for token in [*tokens, *list(tokens)[:2]]:
+            assert (await wire.ask(get(token))).status == 200
+        (client,) = worker.clients
+        client.sign_off_idle(max(tally.last for tally in client.tallies() if tally.user == "u3") + 1)
+        assert [row[0] for row in await who(worker, control)] == ["u0", "u1", "u4"]

@@ -31,6 +31,8 @@ MOST_SHARING = 10_000
 """Users whose sessions are on one connection; of more, the one that came first ends."""
 ALONE = 2
 """Tallies of a connection that one user has: its own and nobody's."""
+FEW = 8
+"""Users of directors that a connection of one user seems to have at most."""
 CLIENT_GONE = 499
 """The status that the access log and the metrics show where the client left before its answer."""
 
@@ -39,8 +41,9 @@ class Client(asyncio.Protocol):
     """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
 
     __slots__ = (
-        "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_signed", "_total", "assigned", "buffer",
-        "chunks", "deadline", "exchange", "log", "paused", "peer", "phase", "received", "tally", "transport", "worker",
+        "_before", "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_signed", "_total",
+        "assigned", "buffer", "chunks", "deadline", "exchange", "log", "paused", "peer", "phase", "received", "tally",
+        "transport", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -59,9 +62,11 @@ class Client(asyncio.Protocol):
         self.log = b""
         self.received = 0
         self._signed: dict[str, Tally] | None = None
-        """Tallies by user, once there was one; those of nobody under ""."""
-        self.assigned: list[Assigned] = []
-        """What directors' users on this connection use."""
+        """Tallies by user, once there was one, the least recent first; those of nobody under ""."""
+        self.assigned: set[Assigned] | frozenset[Assigned] = frozenset()
+        """What directors' users on this connection have used of late."""
+        self._before: Set[Assigned] = frozenset()
+        """And before that."""
         self._left = 0
         self._total = 0
         self._block = b"\0"
@@ -112,13 +117,13 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, reason: Exception | None) -> None:
         exchange, phase, self.phase = self.exchange, self.phase, CLOSING
-        self.worker.left(self)
         exchange.stop_waiting()
         if phase in (BUSY, READ, TUNNEL):
             exchange.drop_backend()
             exchange.status = exchange.status if phase == TUNNEL else CLIENT_GONE
             exchange.why = exchange.why or ("" if phase == TUNNEL else "client left")
             self._account()
+        self.worker.left(self)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -468,9 +473,11 @@ class Client(asyncio.Protocol):
         if tally is None:
             if len(signed) > MOST_SHARING:
                 self.sign_off(next(name for name in signed if name))
-            tally = signed[user] = self.worker.sessions.begin(user, self.exchange.fields.address, monotonic_ns())
+            tally = self.worker.sessions.begin(user, self.exchange.fields.address, monotonic_ns())
             tally.token = admitted
-        self.tally = tally
+        else:
+            del signed[user]
+        self.tally = signed[user] = tally
 
     def sign_off(self, user: str) -> None:
         """The session of `user` here is over; its connection need not be."""
@@ -486,14 +493,53 @@ class Client(asyncio.Protocol):
         signed = self._signed
         if signed is None or len(signed) <= ALONE:
             return
-        busy = self.tally if self.phase in (BUSY, READ, TUNNEL) else None
-        for user, tally in list(signed.items()):
-            if user and tally is not busy and (tally.last or tally.since) < before:
-                self.sign_off(user)
+        idle = []
+        for user, tally in signed.items():
+            if user and ((self.tally is tally and self.busy()) or (tally.last or tally.since) >= before):
+                break
+            idle.append(user)
+        for user in filter(None, idle):
+            self.sign_off(user)
 
     def tallies(self) -> Collection[Tally]:
         """What is counted here, by user."""
         return (self.tally,) if self._signed is None else self._signed.values()
+
+    # -- users of directors
+
+    def use(self, assigned: Assigned) -> None:
+        """The exchange is of this user."""
+        assigned.keep(self)
+        if isinstance(self.assigned, frozenset):
+            self.assigned = set()
+        self.assigned.add(assigned)
+
+    def uses(self) -> Set[Assigned]:
+        """What directors' users on this connection use."""
+        return self.assigned | self._before
+
+    def use_anew(self) -> None:
+        """Of several who share this connection those are let go who were not seen since the last call.
+
+        Somebody alone stays for as long as the connection is open.
+        """
+        if not self._uses_several():
+            return
+        current = self.exchange.assigned if self.busy() else None
+        for each in self._before - self.assigned - {current}:
+            each.let_go(self)
+        self._before, self.assigned = self.assigned, {current} if current else frozenset()
+
+    def _uses_several(self) -> bool:
+        """Whether directors' users share this connection. Somebody who is moved again and again may seem to be many."""
+        count = len(self.assigned) + len(self._before)
+        return count > FEW or (count > 1 and len({each.key for each in self.uses()}) > 1)
+
+    def shared(self) -> bool:
+        """Whether more than one user is on this connection."""
+        return self._uses_several() or len(self._signed or ()) > ALONE
+
+    # -- what flows
 
     def busy(self) -> bool:
         """Whether an exchange or a tunnel is under way."""
@@ -518,10 +564,10 @@ class Client(asyncio.Protocol):
     def flows(self, upstream: str, hosts: Set[str], keys: Set[Key], idle: bool) -> bool:
         """Whether what is under way goes to one of `hosts`, or is of forgotten users; `idle`: what was last, too."""
         exchange = self.exchange
-        if not (self.busy() or (idle and self.phase == IDLE)) or not self.flows_to(upstream):
+        if not (idle if self.phase == IDLE else exchange.flowing()) or not self.flows_to(upstream):
             return False
         assigned, chosen = exchange.assigned, exchange.chosen
-        if assigned is not None and not assigned.until and assigned.key in keys:
+        if assigned is not None and assigned.forgotten() and assigned.key in keys:
             return True
         address = chosen.address if chosen is not None else ""
         return address in hosts or address.rpartition(":")[0].strip("[]") in hosts
@@ -533,11 +579,19 @@ class Client(asyncio.Protocol):
     def end_gently(self) -> None:
         """End with the exchange under way; at once where there is none, and tunnels."""
         if self.phase == IDLE:
-            self.transport.close()
+            self._end_idle()
         elif self.phase == TUNNEL:
             self.abort("session ended")
+        elif self.phase == SKIP:
+            self._linger()
         else:
             self.exchange.close = True
+
+    def _end_idle(self) -> None:
+        """End between two exchanges; a request that has come ahead is not begun."""
+        self.phase, self.buffer = CLOSING, b""
+        self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
+        self.transport.close()
 
     def end_now(self, body: bytes | None, why: str) -> None:
         """End at once: with 503 where nothing of an answer was sent, else so that the client sees it is not whole."""
@@ -548,7 +602,7 @@ class Client(asyncio.Protocol):
             exchange.close = True
             exchange.refuse(503, body, b"", why)
         elif self.phase == IDLE:
-            self.transport.close()
+            self._end_idle()
         else:
             self.abort(why)
 

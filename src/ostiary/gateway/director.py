@@ -4,7 +4,7 @@ What is remembered holds while the worker's lease is fresh, like admissions. A u
 once in half its time. Those without a name are steered by their client application, else by their address.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LONGEST_NAME = 255
 """Characters; whose name is longer counts as nobody."""
 MOST_NAMELESS = 10_000
+FEW = 1_000
+"""Forgotten ones among which those that linger are not looked for."""
 SECOND = 1_000_000_000
 HALF = 2
 
@@ -26,28 +28,61 @@ Key = tuple[str, int]
 """Tag and user hash."""
 
 
+class Stay:
+    """What is remembered of one backend. A mark here ends that for all of its users at once, however many they are."""
+
+    __slots__ = ("backend", "host", "over")
+
+    def __init__(self, host: str, backend: "Backend") -> None:
+        self.host = host
+        self.backend = backend
+        self.over = False
+
+
 class Assigned:
     """Where the users of one hash go. Times are monotonic nanoseconds."""
 
-    __slots__ = ("backend", "clients", "half", "host", "key", "refresh", "until")
+    __slots__ = ("clients", "half", "key", "names", "refresh", "stay", "until")
 
-    def __init__(self, place: Place, backend: "Backend", now: int) -> None:
+    def __init__(self, place: Place, stay: Stay) -> None:
         self.key: Key = (place.question.tag, place.hash)
-        self.host = place.host
-        self.backend = backend
+        self.stay = stay
         self.half = place.seconds * SECOND // HALF
-        self.refresh = now + self.half
-        self.until = now + place.seconds * SECOND
-        self.clients: set[Client] = set()
-        """Connections that have used it and are open."""
+        self.refresh = self.until = 0
+        self.names: list[str] = []
+        self.clients: set[Client] | frozenset[Client] = frozenset()
+        """Connections that have used it of late and are open."""
+
+    def live(self, now: int) -> None:
+        """It is in use: it holds for its whole time from now."""
+        self.refresh, self.until = now + self.half, now + self.half * HALF
+
+    def forgotten(self) -> bool:
+        """Whether nobody is sent there any more because of it."""
+        return not self.until or self.stay.over
+
+    def lingers(self) -> bool:
+        """Whether it is what some connection used last."""
+        return any(client.exchange.assigned is self for client in self.clients)
+
+    def keep(self, client: "Client") -> None:
+        """This connection uses it."""
+        if isinstance(self.clients, frozenset):
+            self.clients = set()
+        self.clients.add(client)
+
+    def let_go(self, client: "Client") -> None:
+        """This connection uses it no more."""
+        if isinstance(self.clients, set):
+            self.clients.discard(client)
 
 
 class Director:
     """One upstream's."""
 
     __slots__ = (
-        "_cookie", "_field", "_hashes", "_leaving", "_nameless", "_names", "_source", "_sweep", "expire", "upstream",
-        "used",
+        "_cookie", "_field", "_hashes", "_leaving", "_many_leaving", "_nameless", "_names", "_source", "_stays",
+        "_sweep", "expire", "upstream", "used",
     )  # fmt: skip
 
     def __init__(self, upstream: str, definition: Definition) -> None:
@@ -59,7 +94,10 @@ class Director:
         self._names: dict[str, dict[str, Assigned]] = {}
         self._hashes: dict[Key, Assigned] = {}
         self._nameless: dict[Question, Backend] = {}
-        self._leaving: dict[Key, set[Client]] = {}
+        self._stays: dict[str, Stay] = {}
+        self._leaving: dict[Key, list[Assigned]] = {}
+        """What was forgotten and may still flow."""
+        self._many_leaving = FEW
         self._sweep: Iterator[Assigned] = iter(())
         self.used: list[tuple[str, str, int]] = []
         """What control is to be told of."""
@@ -71,7 +109,7 @@ class Director:
         """What is remembered of a user."""
         names = self._names.get(tag)
         found = names.get(name) if names is not None else None
-        if found is None or found.until < now:
+        if found is None or found.until < now or found.stay.over:
             return None
         if found.refresh < now:
             self._touch(found, now)
@@ -92,8 +130,7 @@ class Director:
         return self._nameless.get(question)
 
     def _touch(self, assigned: Assigned, now: int) -> None:
-        assigned.refresh = now + assigned.half
-        assigned.until = now + assigned.half * HALF
+        assigned.live(now)
         self.used.append((self.upstream, *assigned.key))
 
     def take_in(self, place: Place, backend: "Backend", now: int) -> Assigned | None:
@@ -104,69 +141,89 @@ class Director:
                 self._nameless.clear()
             self._nameless[question] = backend
             return None
-        key = (question.tag, place.hash)
-        assigned = self._hashes.get(key)
-        if assigned is None or assigned.host != place.host:
-            assigned = self._hashes[key] = Assigned(place, backend, now)
-        assigned.refresh, assigned.until = now + assigned.half, now + assigned.half * HALF
-        self._names.setdefault(question.tag, {})[question.name] = assigned
+        assigned = self._at(place, backend)
+        assigned.live(now)
+        names = self._names.setdefault(question.tag, {})
+        if names.get(question.name) is not assigned:
+            names[question.name] = assigned
+            assigned.names.append(question.name)
         return assigned
 
-    def forget(self, unsteer: Unsteer) -> int:
-        """Forget what is named; those who were there are remembered until they are drained. How many went."""
+    def _at(self, place: Place, backend: "Backend") -> Assigned:
+        """What is remembered of this hash, if it is at this backend; else a new one."""
+        key = (place.question.tag, place.hash)
+        found = self._hashes.get(key)
+        if found is not None and not found.forgotten() and found.stay.backend is backend:
+            return found
+        if found is not None:
+            self._drop(found)
+        stay = self._stays.get(place.host)
+        if stay is None or stay.backend is not backend:
+            self.forget(Unsteer(self.upstream, hosts=[place.host]))
+            stay = self._stays[place.host] = Stay(place.host, backend)
+        assigned = self._hashes[key] = Assigned(place, stay)
+        return assigned
+
+    def forget(self, unsteer: Unsteer) -> None:
+        """Forget what is named; what still flows is remembered until it is drained."""
         self._nameless.clear()
         if unsteer.hashes:
-            gone = [found for key in unsteer.hashes if (found := self._hashes.pop((key[0], key[1]), None))]
-        elif unsteer.hosts:
-            hosts = frozenset(unsteer.hosts)
-            gone = [each for each in self._hashes.values() if each.host in hosts]
-        else:
-            gone = list(self._hashes.values())
-        for each in gone:
-            self._hashes.pop(each.key, None)
-            each.until = 0
-            if each.clients:
-                self._leaving.setdefault(each.key, set()).update(each.clients)
-        return len(gone)
+            for key in unsteer.hashes:
+                if found := self._hashes.get((key[0], key[1])):
+                    self._drop(found)
+            return
+        for host in unsteer.hosts or list(self._stays):
+            if stay := self._stays.pop(host, None):
+                stay.over = True
 
     def clear(self) -> None:
         """Forget everything: what was said may hold no longer."""
         self.forget(Unsteer(self.upstream))
 
-    def leaving(self, keys: list[Key]) -> "set[Client]":
-        """The connections of users that were forgotten, once."""
-        return set().union(*(self._leaving.pop((key[0], key[1]), ()) for key in keys))
+    def leaving(self, keys: Iterable[Key]) -> "set[Client]":
+        """The connections of users that were forgotten."""
+        gone = [each for key in keys for each in (*self._leaving.get(key, ()), self._hashes.get(key)) if each]
+        return {client for each in gone if each.forgotten() for client in each.clients}
 
     def tick(self, now: int, share: float) -> None:
         """Look at a share of all: those with an open connection live on, those that are over go."""
         many = max(100, int(len(self._hashes) * share))
         some = list(islice(self._sweep, many))
         for each in some:
-            if each.until < now:
+            if each.until < now or each.stay.over:
                 self._drop(each)
             elif each.clients and each.refresh < now:
                 self._touch(each, now)
         if len(some) < many:
-            self._begin_again(now)
+            self._sweep = iter(list(self._hashes.values()))
 
     def _drop(self, each: Assigned) -> None:
+        each.until = 0
         if self._hashes.get(each.key) is each:
             del self._hashes[each.key]
+        names = self._names.get(each.key[0], {})
+        for name in each.names:
+            if names.get(name) is each:
+                del names[name]
+        if not names:
+            self._names.pop(each.key[0], None)
+        if each.names and each.lingers():
+            self._let_leave(each)
+        each.names = []
 
-    def _begin_again(self, now: int) -> None:
-        """All were looked at: forget names of what is over, and look anew."""
-        self._leaving.clear()
-        for tag, names in list(self._names.items()):
-            live = {name: each for name, each in names.items() if each.until >= now}
-            if live:
-                self._names[tag] = live
-            else:
-                del self._names[tag]
-        self._sweep = iter(list(self._hashes.values()))
+    def _let_leave(self, each: Assigned) -> None:
+        """It may still flow. There are not many such: a connection has used one of them last."""
+        before = [old for old in self._leaving.get(each.key, ()) if old.lingers()]
+        self._leaving[each.key] = [*before, each]
+        if len(self._leaving) > self._many_leaving:
+            self._leaving = {key: some for key, some in self._leaving.items() if any(old.lingers() for old in some)}
+            self._many_leaving = max(FEW, 2 * len(self._leaving))
 
     def inherit(self, other: "Director") -> None:
         """Take over from the upstream's former definition who is still to be drained, should that be asked."""
         other.clear()
+        for each in list(other._hashes.values()):
+            other._drop(each)
         self._leaving = other._leaving
 
     def name(self, exchange: "Exchange") -> str:
@@ -193,9 +250,3 @@ def nobody(exchange: "Exchange") -> str:
     if exchange.admitted is not None:
         return exchange.admitted.admission.client
     return exchange.fields.address
-
-
-def remember(assigned: Assigned, client: "Client") -> None:
-    """This connection uses it."""
-    assigned.clients.add(client)
-    client.assigned.append(assigned)

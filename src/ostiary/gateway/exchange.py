@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
 from ostiary.gateway.cells import Cell
-from ostiary.gateway.director import Assigned, Director, nobody, remember
+from ostiary.gateway.director import Assigned, Director, nobody
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.generation import NO_TOKEN, PUBLIC, USER_TOKEN, Match, Target
 from ostiary.gateway.plugged import PluginFailed, replace_body, request_of, response_of, response_start, rewritten, run
@@ -41,10 +41,10 @@ class Exchange:
     """The steps of one exchange; `client` is the connection that it came on."""
 
     __slots__ = (
-        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_response", "_retried", "_tried",
-        "_waiting", "admitted", "assigned", "backend", "bodiless", "chosen", "client", "close", "fields", "head_sent",
-        "heads", "limits", "match", "request_done", "request_id", "sent", "simple", "sink", "started", "status", "stop",
-        "target", "ticket", "transport", "upgrading", "why", "worker",
+        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_reaching", "_response", "_retried",
+        "_tried", "_waiting", "admitted", "assigned", "backend", "bodiless", "chosen", "client", "close", "fields",
+        "head_sent", "heads", "limits", "match", "request_done", "request_id", "sent", "simple", "sink", "started",
+        "status", "stop", "target", "ticket", "transport", "upgrading", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -64,6 +64,8 @@ class Exchange:
         """Of a director's user, likewise."""
         self.match = worker.no_match
         self._waiting: Callable[[], object] | None = None
+        self._reaching = -1
+        """The ticket of the last wait for a connection."""
         self.reset()
 
     def reset(self) -> None:
@@ -390,9 +392,9 @@ class Exchange:
 
     def _assign(self, assigned: Assigned, now: int) -> None:
         self.assigned = assigned
-        if self.client not in assigned.clients:
-            remember(assigned, self.client)
-        self._go(assigned.backend, now)
+        if assigned not in self.client.assigned:
+            self.client.use(assigned)
+        self._go(assigned.stay.backend, now)
 
     def placed(self, assigned: Assigned | None, backend: Backend | None, now: int) -> None:
         """Control has said where this goes."""
@@ -409,6 +411,7 @@ class Exchange:
         if backend.idle and not self._retried:
             self._send(backend.take(self), now)
         else:
+            self._reaching = self.ticket
             backend.connect(self)
             until = now + self.target.upstream.definition.connect_timeout * 1000 + SLACK
             self.wait(lambda: backend.leave(self), until, 504)
@@ -746,6 +749,10 @@ class Exchange:
             self._waiting = None
             self.ticket += 1
         return expected
+
+    def flowing(self) -> bool:
+        """Whether this goes to its backend just now: it has a connection there, or waits for one."""
+        return self.backend is not None or (self._waiting is not None and self._reaching == self.ticket)
 
     def stop_waiting(self) -> None:
         """Call off whatever this exchange waits for."""

@@ -87,12 +87,12 @@ def _connected(worker: "Worker", client: Client) -> Callable[..., bool]:
     return open_
 
 
-def _in_flight(worker: "Worker", client: Client) -> Callable[..., bool]:
-    """Whether the exchange that the connection is in now still goes on."""
+def _in_flight(worker: "Worker", client: Client, flows: Callable[[Client], bool] = Client.busy) -> Callable[..., bool]:
+    """Whether the exchange that the connection is in now still goes on (to where it went, as `flows` sees it)."""
     started = client.exchange.started
 
     def goes_on(cut: bool = False) -> bool:
-        there = client in worker.clients and client.busy() and client.exchange.started == started
+        there = client in worker.clients and client.exchange.started == started and flows(client)
         if there and cut:
             client.end_now(None, "drained too slowly")
         return there
@@ -112,11 +112,13 @@ async def drain(worker: "Worker", order: Drain) -> list[str]:
     meant = [client for client in there if client.flows(order.upstream, hosts, keys, order.close)]
     users = {client.tally.user for client in meant if client.tally.user}
     for client in meant:
-        if order.close:
+        if order.close and not client.shared():
             client.end_gently()
         elif client.tunnelling():
             client.end_now(None, "moved")
-    open_ = [_in_flight(worker, client) for client in meant]
+    open_ = [
+        _in_flight(worker, client, lambda each: each.flows(order.upstream, hosts, keys, False)) for client in meant
+    ]
     await _all_over(open_, order.grace * 1000)
     return sorted(users)
 

@@ -464,7 +464,12 @@ class Upstream:
                 self._leave(backend)
 
     def join(self, members: Sequence[str]) -> None:
-        """Have these backends besides its own from now on; what is under way at others ends there."""
+        """Have these backends besides its own from now on; what is under way at others ends there.
+
+        Those of a director come and go with its users.
+        """
+        if self.director is not None:
+            return
         wanted = dict.fromkeys((*self.definition.backends, *members))
         for backend in [each for address, each in self.named.items() if address not in wanted]:
             self._leave(backend)

@@ -55,6 +55,8 @@ from ostiary.link.messages import (
 
 TICK = 0.1
 """Seconds between two looks at the deadlines: how late one may be."""
+ANEW = 600
+"""Ticks after which a director's user who shares a connection no longer counts as being there: SHARED_FOR."""
 BACKLOG = 4096
 SHED = 2_000
 """Routes of an old snapshot let go at a tick, well below a millisecond; more where several snapshots wait."""
@@ -176,6 +178,8 @@ class Worker:
     def arrived(self, client: Client) -> str:
         """A client has connected; gives why it cannot stay, or ""."""
         address = client.peer.address
+        if "http" in self.stopped:
+            return "service stopped"
         if len(self.clients) >= self.settings.max_connections:
             return "too many connections"
         if self._addresses[address] >= self.settings.max_connections_per_address:
@@ -185,15 +189,15 @@ class Worker:
         return ""
 
     def left(self, client: Client) -> None:
-        """A client has gone (one that could not stay was never counted)."""
+        """A client has gone (one that could not stay was never counted among them)."""
+        for tally in client.tallies():
+            self.sessions.end(tally)
         if client not in self.clients:
             return
         self.clients.discard(client)
         self.streams.discard(client.exchange)
-        for tally in client.tallies():
-            self.sessions.end(tally)
-        for assigned in client.assigned:
-            assigned.clients.discard(client)
+        for assigned in client.uses():
+            assigned.let_go(client)
         address = client.peer.address
         self._addresses[address] -= 1
         if not self._addresses[address]:
@@ -320,8 +324,9 @@ class Worker:
         self._steer_anew(change)
         for name, members in change.members.items():
             self._members[name] = members
-            if name in self.upstreams:
-                self.upstreams[name].join(members)
+            for upstreams in (self.upstreams, self._building_upstreams):
+                if name in upstreams:
+                    upstreams[name].join(members)
         if change.stopped is not None:
             self._turn(frozenset(change.stopped))
         return dropped
@@ -485,6 +490,8 @@ class Worker:
                 lambda: Client(self), sock=sock.dup(), ssl=self._listening, backlog=BACKLOG
             )
             self._servers.append(server)
+            if self.draining or "http" in self.stopped:  # meanwhile
+                self._close()
 
     def _close(self) -> None:
         servers, self._servers = self._servers, []
@@ -541,6 +548,9 @@ class Worker:
             if turn % 10 == 0:
                 for client in self.clients:
                     client.sign_off_idle(now - SHARED_FOR)
+            if turn % ANEW == 0:
+                for client in self.clients:
+                    client.use_anew()
             if self._shedding and not self._shedding[-1].shed(SHED * len(self._shedding)):
                 self._shedding.pop()
             if turn % 5 == 0:
