@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 from tests.store.template import fresh
 
+from ostiary.control.argon2id import Cost
 from ostiary.control.call import Call
-from ostiary.control.passwords import Cost
 from ostiary.control.registry import Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal

@@ -2,13 +2,12 @@
 
 import asyncio
 import itertools
-import os
-import threading
 from collections.abc import AsyncIterator
 
 import pytest
 
-from ostiary.control.passwords import NICE, WAITING, Cost, Passwords
+from ostiary.control.argon2id import Cost
+from ostiary.control.passwords import WAITING, Passwords
 from ostiary.core.refusal import Unavailable
 
 QUICK = Cost(1, 8)
@@ -98,15 +97,3 @@ async def test_an_end_leaves_nobody_waiting(desk: Desk) -> None:
     desk.passwords.close()
     outcomes = await asyncio.gather(*made, return_exceptions=True)
     assert [type(each) for each in outcomes[1:]] == [asyncio.CancelledError] * 4
-
-
-async def test_hashing_gives_way(desk: Desk) -> None:
-    kept = await desk.passwords.make("right")
-    await desk.passwords.verify(kept, "right")
-    nices = {
-        thread.name.removesuffix("_0"): os.getpriority(os.PRIO_PROCESS, thread.native_id)
-        for thread in threading.enumerate()
-        if thread.name.startswith("passwords") and thread.native_id
-    }
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert nices == {"passwords-known": own + NICE, "passwords": own + NICE}

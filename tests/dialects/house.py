@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from tests.store.template import fresh
 
+from ostiary.control.argon2id import Cost
 from ostiary.control.owner import Owner, ensure_owner
-from ostiary.control.passwords import Cost
 from ostiary.control.registry import Operation, Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal

@@ -3,45 +3,58 @@
 import asyncio
 import heapq
 import itertools
-import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ostiary.control import argon2id
+from ostiary.control.argon2id import OWASP, Cost
 from ostiary.core.refusal import Unavailable
-
-if TYPE_CHECKING:
-    from argon2 import PasswordHasher
 
 T = TypeVar("T")
 WAITING = 32
-"""Hashes that may wait for their turn in each queue; more are refused. One takes about 20 ms of a core and 19 MiB."""
-NICE = 5
-"""How far hashing stands back behind control: guesses must not take the time of traffic. No further, and no idle
-policy: a thread that holds the interpreter while it waits for its turn keeps control from answering."""
+"""Hashes that may wait for their turn in each queue; more are refused."""
 REMEMBERED = 4096
 
 
-class Cost(NamedTuple):
-    """What one hash takes: passes over so much memory (KiB). An argon2id text says what it took; that is verified."""
-
-    passes: int
-    memory: int
+def busy() -> Unavailable:
+    """What is said where a password cannot be checked now."""
+    return Unavailable("passwords.busy", "Too many passwords are being checked")
 
 
-OWASP = Cost(2, 19_456)
-"""RFC 9106 would take 64 MiB a guess."""
+class Hashing(Protocol):
+    """Where hashes are made. It is asked for one at a time."""
+
+    async def make(self, password: bytes, salt: bytes, cost: Cost) -> str:
+        """The argon2id text of a password. Refuses Unavailable `passwords.busy`."""
+        ...
+
+    async def verify(self, kept: str, presented: bytes) -> bool:
+        """Whether `kept` was made of `presented`. Refuses Unavailable `passwords.busy`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; what is under way is given up."""
+        ...
 
 
-@cache
-def _hasher(cost: Cost = OWASP) -> "PasswordHasher":
-    """argon2id at that cost. Imported when needed."""
-    from argon2 import PasswordHasher
+class Thread:
+    """Hashing in a thread of this process, at its priority."""
 
-    return PasswordHasher(time_cost=cost.passes, memory_cost=cost.memory, parallelism=1)
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, name)
+
+    async def make(self, password: bytes, salt: bytes, cost: Cost) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, argon2id.make, password, salt, cost)
+
+    async def verify(self, kept: str, presented: bytes) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, argon2id.fits, kept, presented)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _bytes(password: str) -> bytes:
@@ -49,37 +62,28 @@ def _bytes(password: str) -> bytes:
     return password.encode("utf-8", "surrogatepass")
 
 
-def _verify(kept: str, presented: str) -> bool:
-    from argon2.exceptions import InvalidHashError, VerificationError
-
-    try:
-        return _hasher().verify(kept, _bytes(presented))
-    except (VerificationError, InvalidHashError):
-        return False
-
-
 class _Turn(NamedTuple):
     """A hash that waits. Those in less doubt go first, and of these who came first."""
 
     doubt: int
     number: int
-    work: Callable[[], Any]
+    work: Callable[[Hashing], Awaitable[Any]]
     answer: asyncio.Future[Any]
 
 
 class _Queue:
     """One hash at a time, and a bounded number that wait."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, hashing: Hashing) -> None:
+        self._hashing = hashing
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
-        self._busy = False
-        self._pool = ThreadPoolExecutor(1, name, os.nice, (NICE,))
+        self._running: asyncio.Future[Any] | None = None
 
-    async def turn(self, work: Callable[[], T], doubt: int = 0) -> T:
+    async def turn(self, work: Callable[[Hashing], Awaitable[T]], doubt: int = 0) -> T:
         """What `work` gives, when it is its turn. Refuses Unavailable `passwords.busy`, also while it waits, where
         one in less doubt needs the place."""
-        if len(self._turns) + self._busy >= WAITING:
+        if len(self._turns) + (self._running is not None) >= WAITING:
             self._make_room(doubt)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._turns, _Turn(doubt, next(self._numbers), work, answer))
@@ -87,45 +91,43 @@ class _Queue:
         return await answer
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Leave nobody waiting."""
         for turn in self._turns:
             turn.answer.cancel()
         self._turns.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._running is not None:
+            self._running.cancel()
+        self._hashing.close()
 
     def _make_room(self, doubt: int) -> None:
         """Refuse whoever is in most doubt, and of these the last."""
         worst = max(self._turns)
         if worst.doubt <= doubt:
-            raise _busy()
+            raise busy()
         self._turns.remove(worst)
         heapq.heapify(self._turns)
         if not worst.answer.done():
-            worst.answer.set_exception(_busy())
+            worst.answer.set_exception(busy())
 
     def _next(self) -> None:
-        while self._turns and not self._busy:
+        while self._turns and self._running is None:
             turn = heapq.heappop(self._turns)
             if not turn.answer.done():  # who asked may have gone
-                self._busy = True
-                done = asyncio.get_running_loop().run_in_executor(self._pool, turn.work)
-                done.add_done_callback(partial(self._settle, turn.answer))
+                self._running = asyncio.ensure_future(turn.work(self._hashing))
+                self._running.add_done_callback(partial(self._settle, turn.answer))
 
     def _settle(self, answer: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
-        self._busy = False
+        self._running = None
+        problem = None if done.cancelled() else done.exception()
         if answer.done():
             pass
         elif done.cancelled():
             answer.cancel()
-        elif (problem := done.exception()) is not None:
+        elif problem is not None:
             answer.set_exception(problem)
         else:
             answer.set_result(done.result())
         self._next()
-
-
-def _busy() -> Unavailable:
-    return Unavailable("passwords.busy", "Too many passwords are being checked")
 
 
 class Passwords:
@@ -134,24 +136,28 @@ class Passwords:
     What was verified is remembered (in this process, as a digest under a key that dies with it), because clients send
     the same password or secret with every request; a changed password has another text, so nothing stale is believed.
 
-    There are two queues, each with a thread: one for whoever is known (a user at an address of theirs, what operators
-    do) and one for strangers, so that guesses from everywhere keep nobody waiting but each other. Among strangers those
-    go first whose address has failed least (`doubt`), so that one who knows the password gets in beside guessers.
+    There are two queues: one for whoever is known (a user at an address of theirs, what operators do), hashed in a
+    thread, and one for strangers, so that guesses from everywhere keep nobody waiting but each other. Among strangers
+    those go first whose address has failed least (`doubt`), so that one who knows the password gets in beside guessers.
+    In a node their hashes are made elsewhere (`strangers`): a thread that gives way would hold the interpreter while it
+    waits for its turn, and keep control from answering.
     """
 
-    def __init__(self, entropy: Callable[[int], bytes], cost: Cost = OWASP) -> None:
+    def __init__(
+        self, entropy: Callable[[int], bytes], cost: Cost = OWASP, strangers: Hashing | None = None
+    ) -> None:  # fmt: skip
         self._cost = cost
         self._key = entropy(32)
         self._salt = entropy
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._known = _Queue("passwords-known")
-        self._strangers = _Queue("passwords")
+        self._known = _Queue(Thread("passwords-known"))
+        self._strangers = _Queue(strangers or Thread("passwords"))
 
     async def make(self, password: str, *, known: bool = True) -> str:
         """The argon2id text of `password`. Refuses Unavailable `passwords.busy`."""
         queue = self._known if known else self._strangers
-        return await queue.turn(lambda: _hasher(self._cost).hash(_bytes(password), salt=self._salt(16)))
+        return await queue.turn(lambda hashing: hashing.make(_bytes(password), self._salt(16), self._cost))
 
     def remembered(self, kept: str, presented: str) -> bool:
         """Whether `presented` was verified against `kept` lately."""
@@ -172,12 +178,13 @@ class Passwords:
             return True
         if name not in self._running:
             queue = self._known if known else self._strangers
-            self._running[name] = asyncio.ensure_future(queue.turn(lambda: _verify(kept, presented), doubt))
+            turn = queue.turn(lambda hashing: hashing.verify(kept, _bytes(presented)), doubt)
+            self._running[name] = asyncio.ensure_future(turn)
             self._running[name].add_done_callback(lambda done: self._settle(name, done))
         return await asyncio.shield(self._running[name])
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Let go of what hashes."""
         self._known.close()
         self._strangers.close()
 

@@ -1,6 +1,7 @@
-"""`python -m ostiary.node control PLAN GATEWAY ADMIN [resume]` and `python -m ostiary.node worker NUMBER LINK`.
+"""`python -m ostiary.node control PLAN GATEWAY ADMIN [resume]`, `... worker NUMBER LINK` and `... hasher`.
 
-Started by the supervisor, never by hand. Each imports only what its process needs: a worker never sees the store.
+Started by the supervisor, the last by control, never by hand. Each imports only what its process needs: a worker never
+sees the store.
 """
 
 import sys
@@ -12,6 +13,10 @@ def main(kind: str, *words: str) -> None:
         from ostiary.node.worker import main as work
 
         work(int(words[0]), words[1])
+    elif kind == "hasher":
+        from ostiary.node.hasher import main as hash_passwords
+
+        hash_passwords()
     else:
         from ostiary.node.control import main as control
 

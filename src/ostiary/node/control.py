@@ -53,6 +53,7 @@ from ostiary.link.messages import Place, Question
 from ostiary.link.server import Server, Steering
 from ostiary.node.child import until_told
 from ostiary.node.drivers import driver_of
+from ostiary.node.hashing import HashingProcess
 from ostiary.node.log import open_log
 from ostiary.node.start import TOLD, Start, keep, recall
 from ostiary.node.wiring import Wiring, monotonic_microseconds, unix_microseconds
@@ -125,7 +126,9 @@ class Room:
         self.key = key = key_in(Path(start.state_dir), os.urandom)
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
         clocks = (unix_microseconds, monotonic_microseconds)
-        wiring = Wiring(store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True))
+        wiring = Wiring(
+            store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True), strangers=HashingProcess()
+        )
         authority = wiring.authority
         self.server = Server(
             authority, max(1, start.processes), steering=OnceConfigured(wiring.steering, self.configured)

@@ -27,6 +27,8 @@ from ostiary.gateway.plugins import Plugins
 NODE, PLAN = "node.json", "plan.json"
 TOLD = "told"
 """In the run directory: the number of the change log up to which this node's workers know everything."""
+PYTHON = [sys.executable, "-P", "-m", "ostiary.node"]
+"""How the processes of a node are started."""
 WORKERS = "OSTIARY_GATEWAY_WORKERS"
 
 
@@ -108,7 +110,6 @@ def prepare(config: Path, settings: Settings) -> Path:
     )
     start.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep(start.run / NODE, start)
-    python = [sys.executable, "-P", "-m", "ostiary.node"]
     plan = supervisor.Plan(
         gateway=start.gateway,
         admin=start.admin,
@@ -116,8 +117,8 @@ def prepare(config: Path, settings: Settings) -> Path:
         workers=start.processes,
         run=str(start.run),
         pid_file=start.pid_file,
-        control=[*python, "control", str(start.run / NODE)],
-        worker=[*python, "worker"],
+        control=[*PYTHON, "control", str(start.run / NODE)],
+        worker=[*PYTHON, "worker"],
         drain=gateway.drain_timeout / SECOND,
     )
     keep(start.run / PLAN, plan._asdict())

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from ostiary.control.argon2id import OWASP, Cost
 from ostiary.control.authority import Authority
 from ostiary.control.control import Control, Workers
 from ostiary.control.csrf import Csrf
@@ -12,7 +13,7 @@ from ostiary.control.hosts import resolve
 from ostiary.control.jobs import Jobs
 from ostiary.control.keys import Keys
 from ostiary.control.login import Login
-from ostiary.control.passwords import OWASP, Cost, Passwords
+from ostiary.control.passwords import Hashing, Passwords
 from ostiary.control.penalties import Penalties
 from ostiary.control.principals import SESSION_KEYS
 from ostiary.control.reconciler import Reconciler
@@ -40,11 +41,15 @@ def _stays() -> None:
 
 
 class Wiring:
-    """One control's. `key` (32 bytes) is the state directory's; clocks are in microseconds, `ticks` never goes back."""
+    """One control's. `key` (32 bytes) is the state directory's; clocks are in microseconds, `ticks` never goes back.
+
+    `strangers`: where their passwords are hashed; None: in a thread.
+    """
 
     def __init__(
         self, store: Store, keeping: Keeping, key: bytes, entropy: Callable[[int], bytes], clock: Callable[[], int],
         ticks: Callable[[], int], cost: Cost = OWASP, stop: Callable[[], None] = _stays,
+        strangers: Hashing | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._keeping = keeping
@@ -55,7 +60,7 @@ class Wiring:
         self.penalties = Penalties(self.people, clock, key)
         self.authority = Authority(store.tokens, self.rules, clock, ticks, self.penalties.guess)
         self.steering = Steering(store.directors, self.rules, self.workers, clock)
-        self.passwords = Passwords(entropy, cost)
+        self.passwords = Passwords(entropy, cost, strangers)
         self.control: Control
 
     def connect(self, workers: Workers, configuration: Reloader) -> Control:
