@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_compile import Result
 
+from ostiary.core.apps import AppRules
 from ostiary.core.droplets import (
     DropletRules,
     Limits,
@@ -171,6 +172,21 @@ def test_a_template_is_kept_with_all_its_fields() -> None:
         rules.template("nope")
     with pytest.raises(Invalid):
         DropletRules().template("")
+
+
+def test_what_apps_are_told_by_the_settings() -> None:
+    def told(**more: Any) -> AppRules:
+        droplets = {"driver": "docker", "images": ["x/*"], "templates": {"web": {**WEB, "image": "x"}}}
+        return Result({"droplets": droplets, "deis": more}).clean.rules.apps
+
+    assert told() == AppRules("ostiary.local", "", 50, 32)
+    mine = {"domain": "apps.example", "template": "web", "max_apps": 3, "max_scale": 9}
+    assert told(**mine) == AppRules("apps.example", "web", 3, 9)
+    [fault] = Result({"deis": {"template": "wob"}, "droplets": {"templates": {"web": WEB}}}).faults
+    assert "deis.template: no template is named wob" in fault
+    for driver, images in (("docker", ("x/*",)), ("process", ())):
+        rules = Result({"droplets": {"driver": driver, "images": ["x/*"]}}).clean.rules.droplets
+        assert rules.images == images
 
 
 def test_containers_live_on_and_processes_do_not_unless_it_is_said() -> None:

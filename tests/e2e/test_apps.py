@@ -15,7 +15,9 @@ from tests.e2e.crowd import Crowd, request
 from tests.e2e.house import OWNER, Answer, Client, Node, serving
 
 SERVER = """
-import asyncio, os, sys
+import asyncio, os, sys, time
+
+time.sleep(float(os.environ.get("PAUSE", "0")))
 
 class Answers(asyncio.Protocol):
     def connection_made(self, transport): self.transport, self.rest = transport, b""
@@ -167,3 +169,28 @@ async def test_a_release_that_a_kill_of_control_cut_off_is_taken_back(place: Pat
         assert (answer.json["values"], set(seen.statuses)) == ({}, {200})
         answer = await shop.ask("POST", "/apps/shop/config", {"values": {"WORD": "again"}})
         assert (answer.status, answer.headers["x-deis-release"]) == (201, "2")
+
+
+async def test_a_release_that_the_end_of_the_node_cut_off_is_taken_back_at_its_next_start(place: Path) -> None:
+    async with shopping(place) as shop:
+        work = asyncio.ensure_future(shop.ask("POST", "/apps/shop/config", {"values": {"PAUSE": "600"}}))
+        async with asyncio.timeout(60):
+            while True:
+                if sum(release == "v2" for _, _, release in await shop.containers()) >= 1:
+                    break
+                await asyncio.sleep(PACE)
+        shop.node.process.terminate()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await work
+        await shop.node.process.wait()
+    async with serving(place) as node:
+        again = Shop(node)
+        again.token = shop.token
+        async with asyncio.timeout(60):
+            while True:
+                if await again.containers() == up("v1"):
+                    break
+                await asyncio.sleep(PACE)
+        assert (await again.ask("GET", "/apps/shop/config")).json["values"] == {}
+        assert (await again.ask("DELETE", "/apps/shop")).status == 204
+        assert (await again.ask("GET", "/apps/shop")).status == 404
