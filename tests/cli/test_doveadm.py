@@ -4,9 +4,11 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote, unquote
 
 import msgspec
 import pytest
@@ -471,6 +473,10 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(run: Run, served: 
         (["-f", "xml", "who"], "Error: Invalid value for '-f' / '--format'"),
         (["--fast", "who"], "Error: No such option: --fast"),
         (["who", "--fast"], "Error: No such option: --fast"),
+        (
+            ["director", "flush", "all", "--dry-run"],
+            "Error: No such option: --dry-run here: it stands before the command, right after doveadm",
+        ),
         (["stats", "dump", "users"], "Error: Invalid value for 'TYPE'"),
         (["director", "ring", "add", "10.0.0.1", "many"], "Error: Invalid value for 'PORT'"),
         (["director", "map", "-h", "1", "-u", "a"], "Error: Invalid value: give one of HOST, -h HASH and -u USER"),
@@ -520,6 +526,56 @@ def test_what_is_no_admin_listener_is_75(served: Served) -> None:
     status, _, errors = ostiary("doveadm", "--url", f"{served.url}/api", "who")
     assert (status, errors.count("\n")) == (75, 1)
     assert "is the admin listener there?" in errors
+
+
+class Canned(BaseHTTPRequestHandler):
+    """Answers what its path says: `/STATUS/BODY`."""
+
+    def do_POST(self) -> None:
+        _, status, body, *_ = self.path.split("/")
+        self.send_response(int(status))
+        self.end_headers()
+        self.wfile.write(unquote(body).encode())
+
+    def log_message(self, format: str, *words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def canned() -> Iterator[str]:
+    """URL of a server that is no Ostiary."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Canned) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(20)
+
+
+STRANGE = "gave no answer of doveadm: is the admin listener there?"
+DENIED = "The credential was refused: sign in with `ostiary login`, or give --api-key or --password"
+LATER = "Too many wrong credentials came from here: try again later"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "said"),
+    [
+        (200, "<html>", 75, STRANGE), (200, "[]", 75, STRANGE), (200, "null", 75, STRANGE), (200, "", 75, STRANGE),
+        (200, '[["doveadmResponse",[1],"1"]]', 75, STRANGE), (200, '[["error",{"type":"exitCode"},"1"]]', 75, STRANGE),
+        (200, '[["error",{"type":"exitCode", "exitCode":70},"1"]]', 70, "exitCode"),
+        (200, '[["error",{"type":"unknownMethod", "exitCode":0},"1"]]', 64, "unknownMethod"),
+        (200, '[["error",{"type":"invalidRequest", "exitCode":0,"message":"A\\nB","parameter":"p"},"1"]]', 64, "p: A"),
+        (401, "", 77, DENIED), (429, "", 75, LATER), (500, "", 75, "is the admin listener there?"),
+        (503, "", 75, "The server cannot tell who is asking just now: try again"), (302, "", 75, "answered 302"),
+    ],
+)  # fmt: skip
+def test_whatever_answers_there_is_one_line_and_a_status(
+    canned: str, status: int, body: str, code: int, said: str
+) -> None:
+    found, output, errors = ostiary("doveadm", "--url", f"{canned}/{status}/{quote(body, safe='')}", "who")
+    assert (found, output, errors.count("\n")) == (code, "", 1)
+    assert errors.startswith("Error: ")
+    assert said in errors
 
 
 def test_a_list_of_users_beyond_what_a_request_holds_is_64(run: Run, tmp_path: Path) -> None:
