@@ -424,3 +424,32 @@ async def test_what_is_over_is_remembered_of_nobody() -> None:
         for _ in range(2):
             director.tick(monotonic_ns(), 1.0)
         assert (len(director), director._names, director._leaving) == (0, {}, {})
+
+
+async def test_a_kick_waits_for_a_user_that_only_a_header_names_whoever_holds_the_token() -> None:
+    gate = Gate()
+    async with two(gate, user_from="header X-Mailbox") as both:
+        both.place("ann", 0, 7)
+        both.place("bob", 1, 8)
+        async with connected(both.port) as wire, connected(both.port) as alone:
+            assert (await wire.ask(get(BOB, more="X-Mailbox: bob\r\n"))).body == b"two"
+            for line in (wire, alone):
+                await line.say(get(ALICE, more="X-Mailbox: ann\r\n"))
+            await until(lambda: len(both.one.requests) == 2)
+            both.worker.do(1, Kick(["ann"], upstream="u"))
+            await turns()
+            assert 1 not in both.control.results
+            gate.opened.set()
+            assert (await wire.answer()).all(b"connection") == []
+            assert (await alone.answer()).one(b"connection") == b"close"
+            assert await both.control.carried_out(1) == ["ann"]
+            assert (await wire.ask(get(BOB, more="X-Mailbox: bob\r\n"))).body == b"two"
+
+
+async def test_a_kick_by_a_tokens_detail_finds_users_that_a_header_names() -> None:
+    async with two(user_from="header X-Mailbox") as both:
+        both.place("ann", 0, 7)
+        async with connected(both.port) as wire:
+            assert (await wire.ask(get(ALICE, more="X-Mailbox: ann\r\n"))).body == b"one"
+            assert await told(both.worker, both.control, Kick([], upstream="u", detail=("plan", "gold"))) == ["alice"]
+            assert await wire.end() == b""

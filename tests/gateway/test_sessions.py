@@ -392,7 +392,7 @@ async def test_what_is_refused_for_too_many_connections_is_counted() -> None:
     async with (
         recording() as (_, address),
         door(USERS, [Upstream("u", (address,))], Gateway(access_log="", max_connections=1), TOKENS) as (
-            worker, _, port,
+            worker, control, port,
         ),
         connected(port) as wire,
     ):  # fmt: skip
@@ -400,11 +400,8 @@ async def test_what_is_refused_for_too_many_connections_is_counted() -> None:
         async with connected(port) as other:
             assert (await other.answer()).status == 503
             assert await other.end() == b""
-
-        def both() -> bool:
-            return worker.sessions.counted(worker.clients).total.exchanges == 2
-
-        await until(both)
+        found = await counted(worker, control)
+        assert found.total.exchanges == 2
 
 
 async def test_members_that_change_while_another_configuration_is_built_are_its_members() -> None:

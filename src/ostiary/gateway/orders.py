@@ -5,12 +5,14 @@ somebody waits for them.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING
 
 from ostiary.gateway.client import Client
+from ostiary.gateway.director import Director
 from ostiary.gateway.sessions import row
+from ostiary.gateway.turns import in_turns
 from ostiary.link.messages import Drain, Kick, SessionRow
 
 if TYPE_CHECKING:
@@ -23,19 +25,26 @@ AT_ONCE = 1_000_000_000
 """Nanoseconds that a connection gets to end when it was told to end at once."""
 
 
-def who(clients: Iterable[Client]) -> list[SessionRow]:
+async def who(clients: Iterable[Client]) -> list[SessionRow]:
     """Every session."""
     wall = time_ns() - monotonic_ns()
     return [
-        row(tally, client.tunnels(tally.user), wall) for client in clients for tally in client.tallies() if tally.user
+        row(tally, client.tunnels(tally.user), wall)
+        async for client in in_turns(list(clients))
+        for tally in client.tallies()
+        if tally.user
     ]
 
 
 async def kick(worker: "Worker", order: Kick) -> list[str]:
     """End sessions; returns when they have ended. The names of those whose sessions were ended."""
+    upstream = worker.upstreams.get(order.upstream)
+    director = upstream.director if upstream is not None else None
+    if director is not None and not director.by_token and order.detail is None:
+        return await kick_named(worker, director, order)
     ended: set[str] = set()
     open_: list[Callable[..., bool]] = []
-    for client, users in list(_wanted(worker, order)):
+    async for client, users in _wanted(worker, order):
         ended |= users
         if order.force:
             ended |= {tally.user for tally in client.tallies() if tally.user}
@@ -47,16 +56,11 @@ async def kick(worker: "Worker", order: Kick) -> list[str]:
     return sorted(ended)
 
 
-def _wanted(worker: "Worker", order: Kick) -> Iterator[tuple[Client, set[str]]]:
+async def _wanted(worker: "Worker", order: Kick) -> AsyncIterator[tuple[Client, set[str]]]:
     """The connections that are meant, each with those of its users who are."""
-    upstream = worker.upstreams.get(order.upstream)
-    if upstream is not None and upstream.director is not None and not upstream.director.by_token:
-        for name in order.users:
-            yield from ((client, {name}) for client in upstream.director.connections(name))
-        return
     names = frozenset(order.users)
-    for client in worker.clients:
-        if order.upstream and not client.flows_to(order.upstream):
+    async for client in in_turns(list(worker.clients)):
+        if client not in worker.clients or (order.upstream and not client.flows_to(order.upstream)):
             continue
         if order.detail is None:
             users = {tally.user for tally in client.tallies() if tally.user in names}
@@ -66,15 +70,28 @@ def _wanted(worker: "Worker", order: Kick) -> Iterator[tuple[Client, set[str]]]:
             yield client, users
 
 
+async def kick_named(worker: "Worker", director: Director, order: Kick) -> list[str]:
+    """End what flows for users whom no token names; returns when it has ended. The names of those who were there."""
+    found = [(name, client) for name in order.users for client in director.connections(name)]
+    open_ = [_end_gently(worker, client, client.shared(), client.busy()) for _, client in found]
+    await _all_over(open_, order.grace * 1000)
+    return sorted({name for name, _ in found})
+
+
 def _finish(worker: "Worker", client: Client, users: set[str]) -> Callable[..., bool]:
     """Let the users' exchange end, and the connection with it unless others share it; how to see that it is over."""
     others = any(tally.user and tally.user not in users for tally in client.tallies())
     for user in users:
         client.sign_off(user)
+    return _end_gently(worker, client, others, client.serves(users))
+
+
+def _end_gently(worker: "Worker", client: Client, others: bool, theirs: bool) -> Callable[..., bool]:
+    """Let a connection end; where `others` share it only what is under way, if that is `theirs`."""
     if not others:
         client.end_gently()
         return _connected(worker, client)
-    return _in_flight(worker, client) if client.serves(users) else lambda: False
+    return _in_flight(worker, client) if theirs else lambda: False
 
 
 def _connected(worker: "Worker", client: Client) -> Callable[..., bool]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING
 
+from ostiary.gateway.turns import in_turns
 from ostiary.link.messages import Counted, SessionRow, SessionSums, Slow, Sums
 
 if TYPE_CHECKING:
@@ -66,38 +67,55 @@ class Tally:
         )  # fmt: skip
 
 
-def add(into: Sums, more: Sums) -> None:
-    """Add up; the later `last` counts."""
-    into.logins += more.logins
-    into.exchanges += more.exchanges
-    into.micros += more.micros
-    into.reads += more.reads
-    into.read_bytes += more.read_bytes
-    into.writes += more.writes
-    into.write_bytes += more.write_bytes
-    into.admitted += more.admitted
-    into.refused += more.refused
-    into.undecided += more.undecided
-    into.cached += more.cached
-    into.asked += more.asked
-    into.connected += more.connected
-    into.last = max(into.last, more.last)
+def added(one: Sums, other: Sums) -> Sums:
+    """Both together; the later `last` counts."""
+    return Sums(
+        one.logins + other.logins, one.exchanges + other.exchanges, one.micros + other.micros, one.reads + other.reads,
+        one.read_bytes + other.read_bytes, one.writes + other.writes, one.write_bytes + other.write_bytes,
+        one.admitted + other.admitted, one.refused + other.refused, one.undecided + other.undecided,
+        one.cached + other.cached, one.asked + other.asked, max(one.last, other.last),
+        one.connected + other.connected,
+    )  # fmt: skip
 
 
 class _Recent:
-    """Sums by name; of too many the least recent goes."""
+    """Sums by name; of too many the least recent goes. No Sums is ever changed: copying copies the table only."""
 
     def __init__(self) -> None:
         self.sums: OrderedDict[str, Sums] = OrderedDict()
 
     def add(self, name: str, more: Sums) -> None:
         found = self.sums.get(name)
-        if found is None:
-            found = self.sums[name] = Sums()
-            if len(self.sums) > MOST:
-                self.sums.popitem(last=False)
+        self.sums[name] = more if found is None else added(found, more)
         self.sums.move_to_end(name)
-        add(found, more)
+        if len(self.sums) > MOST:
+            self.sums.popitem(last=False)
+
+    def copy(self) -> "_Recent":
+        copy = _Recent()
+        copy.sums = self.sums.copy()
+        return copy
+
+
+class _Counts:
+    """What was counted of everything, of users and of addresses."""
+
+    def __init__(self) -> None:
+        self.total = Sums()
+        self.users, self.addresses = _Recent(), _Recent()
+
+    def copy(self) -> "_Counts":
+        copy = _Counts()
+        copy.total, copy.users, copy.addresses = self.total, self.users.copy(), self.addresses.copy()
+        return copy
+
+    def take(self, tally: Tally, sums: Sums) -> None:
+        """Count what a tally counted."""
+        self.total = added(self.total, sums)
+        if tally.user:
+            self.users.add(tally.user, sums)
+        if sums.exchanges or tally.user:
+            self.addresses.add(tally.address, sums)
 
 
 class Sessions:
@@ -106,13 +124,14 @@ class Sessions:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._number = 0
+        self.open = 0
+        """How many sessions there are now."""
         self.reset()
 
     def reset(self) -> None:
         """Begin counting anew; what is open counts from now on."""
         self._since = time_ns() // 1000
-        self._total = Sums()
-        self._users, self._addresses = _Recent(), _Recent()
+        self._counts = _Counts()
         self._ended: deque[SessionSums] = deque(maxlen=MOST)
         self._slow: deque[Slow] = deque(maxlen=MOST_SLOW)
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -120,14 +139,16 @@ class Sessions:
     def begin(self, user: str, address: str, now: int) -> Tally:
         """A session, or (without a user) the count of a connection before it has one."""
         self._number += bool(user)
+        self.open += bool(user)
         return Tally(user, address, now, f"{self._prefix}{self._number:x}" if user else "")
 
     def end(self, tally: Tally) -> None:
         """It is over: what it counted is kept."""
         wall = time_ns() - monotonic_ns()
         sums = self._sums(tally, wall)
-        self._take(self._total, self._users, self._addresses, tally, sums)
+        self._counts.take(tally, sums)
         if tally.user:
+            self.open -= 1
             self._ended.append(SessionSums(row(tally, False, wall), False, sums))
 
     def slow(self, tally: Tally, route: str, took: int, sent: int) -> None:
@@ -135,22 +156,21 @@ class Sessions:
         sums = Sums(exchanges=1, micros=took, writes=1, write_bytes=sent, last=time_ns() // 1000)
         self._slow.append(Slow(route, tally.id, tally.user, tally.address, sums))
 
-    def counted(self, clients: "Iterable[Client]") -> Counted:
-        """Everything since the reset, what is still open among it."""
-        wall = time_ns() - monotonic_ns()
-        total, users, addresses = Sums(), _copied(self._users), _copied(self._addresses)
-        add(total, self._total)
+    async def counted(self, clients: "Iterable[Client]") -> Counted:
+        """Everything since the reset, what is open now among it; each exchange once."""
+        wall, counts, since = time_ns() - monotonic_ns(), self._counts.copy(), self._since
+        ended, slow, usage = reversed(list(self._ended)), list(self._slow), self.usage()
         sessions: list[SessionSums] = []
-        for client in clients:
-            for tally in client.tallies():
-                sums = self._sums(tally, wall)
-                sums.connected = int(bool(tally.user))
-                self._take(total, users, addresses, tally, sums)
-                if tally.user:
-                    sessions.append(SessionSums(row(tally, client.tunnels(tally.user), wall), True, sums))
-        sessions += reversed(self._ended)
+        open_ = [(client, tally) for client in clients for tally in client.tallies()]
+        async for holder, tally in in_turns(open_):
+            sums = self._sums(tally, wall)
+            sums.connected = int(bool(tally.user))
+            counts.take(tally, sums)
+            if tally.user:
+                sessions.append(SessionSums(row(tally, holder.tunnels(tally.user), wall), True, sums))
+        sessions += ended
         return Counted(
-            self._since, total, dict(users.sums), dict(addresses.sums), sessions[:MOST], list(self._slow), self.usage()
+            since, counts.total, dict(counts.users.sums), dict(counts.addresses.sums), sessions[:MOST], slow, usage
         )
 
     def _sums(self, tally: Tally, wall: int) -> Sums:
@@ -158,13 +178,6 @@ class Sessions:
         sums = tally.sums(wall)
         sums.last = sums.last if sums.last >= self._since else 0
         return sums
-
-    def _take(self, total: Sums, users: _Recent, addresses: _Recent, tally: Tally, sums: Sums) -> None:
-        add(total, sums)
-        if tally.user:
-            users.add(tally.user, sums)
-        if sums.exchanges or tally.user:
-            addresses.add(tally.address, sums)
 
     def usage(self) -> dict[str, float]:
         """What the process used since the reset."""
@@ -179,13 +192,6 @@ class Sessions:
             "disk_input": (now.ru_inblock - before.ru_inblock) * BLOCK,
             "disk_output": (now.ru_oublock - before.ru_oublock) * BLOCK,
         }
-
-
-def _copied(recent: _Recent) -> _Recent:
-    copy = _Recent()
-    for name, sums in recent.sums.items():
-        copy.add(name, sums)
-    return copy
 
 
 def row(tally: Tally, tunnel: bool, wall: int) -> SessionRow:

@@ -257,9 +257,9 @@ class Worker:
         """Carry an order out, and say so."""
         match order:
             case Who():
-                self._control.done(seq, who(self.clients))
+                self._work(self._done(seq, who(self.clients)))
             case Dump():
-                self._control.done(seq, self.sessions.counted(self.clients))
+                self._work(self._done(seq, self.sessions.counted(self.clients)))
             case ResetStats():
                 self._reset_stats()
                 self._control.done(seq, [])
@@ -274,7 +274,7 @@ class Worker:
             for tally in client.tallies():
                 tally.zero()
 
-    async def _done(self, seq: int, carried_out: Coroutine[None, None, list[str]]) -> None:
+    async def _done(self, seq: int, carried_out: Coroutine[None, None, object]) -> None:
         self._control.done(seq, await carried_out)
 
     def _work(self, work: Coroutine[None, None, None]) -> None:
@@ -453,7 +453,7 @@ class Worker:
         """Everything counted since the last report, and the levels of now."""
         gauges = {
             "connections": len(self.clients),
-            "sessions": sum(1 for client in self.clients for tally in client.tallies() if tally.user),
+            "sessions": self.sessions.open,
             "assignments": sum(map(len, self._directors())),
             "streams": len(self.streams),
             "admissions": len(self.admissions),
