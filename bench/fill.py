@@ -20,6 +20,7 @@ from ostiary.store.tokens import Asked, issue
 TURN = 5_000
 """Tokens a transaction."""
 GRANT = "client_credentials"
+GIVEN = frozenset({"username", "password"})
 
 
 def token(number: int) -> str:
@@ -37,7 +38,7 @@ def requests(client: str, count: int, users: bool) -> Iterator[Asked]:
     for number in range(count):
         user = f"user{number}" if users else ""
         asked = TokenRequest(
-            client, digest(token(number)), now, (grant,), grant=grant, known=frozenset({grant}), user=user
+            client, digest(token(number)), now, (grant,), grant=grant, given=GIVEN, known=frozenset({grant}), user=user
         )
         yield asked, record
 

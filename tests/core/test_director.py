@@ -5,7 +5,7 @@ from hashlib import md5
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.core.director import (
@@ -93,6 +93,7 @@ def test_the_ring_is_what_the_contract_says(hosts: dict[str, int], number: int) 
     assert Ring(hosts.items()).host(number) == plain(hosts, number)
 
 
+@settings(deadline=None)
 @given(HOSTS, HASHES)
 def test_a_point_itself_belongs_to_its_host(hosts: dict[str, int], number: int) -> None:
     for arc in Ring(hosts.items()).arcs():

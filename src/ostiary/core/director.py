@@ -330,6 +330,8 @@ def _no_host(message: str) -> Invalid:
 
 def named(names: tuple[str, ...], *more: str) -> tuple[str, ...]:
     """`names` with those of `more` that are new, as long as there is room."""
+    if not names and len(more) == 1 and len(more[0]) <= LONGEST_NAME:
+        return more
     kept = dict.fromkeys([*names, *(name for name in more if len(name) <= LONGEST_NAME)])
     return tuple(kept)[:MOST_NAMES]
 

@@ -4,7 +4,7 @@ All users of a host leave it by a mark (core/marks.py): whoever reads assignment
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import TypeVar
@@ -79,6 +79,8 @@ SELECT hash FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash 
 """
 _COUNT = "SELECT COUNT(*) FROM assignments WHERE upstream = :upstream AND host IN (:each)"
 
+_MARKS = [(f"hash{number}", f"host{number}", f"names{number}") for number in range(MOST_ROWS)]
+
 _encode = msgspec.json.Encoder().encode
 MOST = 1 << 40
 """More than there are."""
@@ -112,21 +114,29 @@ def _powers(wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
 
 
 def _assign(
-    sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int, seen: int
-) -> Iterable[Row]:
+    sql: Sql,
+    upstream: str,
+    board: Board,
+    tag: str,
+    wanted: Sequence[Wanted],
+    texts: Mapping[int, str],
+    now: int,
+    seen: int,
+) -> list[Row]:
     """Rows of those who are somewhere then."""
     values: dict[str, object] = {"upstream": upstream, "tag": tag, "expires": now + board.rules.user_expire, "now": now}
     ring = board.ring(tag)
     if not ring.host(0):
         return sql.among(_TOUCH, [each.hash for each in wanted], **values)
     rows: list[Row] = []
+    values["seen"] = seen
     for piece in _powers(wanted):
-        marks: dict[str, object] = {}
-        for number, each in enumerate(piece):
-            marks[f"hash{number}"] = each.hash
-            marks[f"host{number}"] = ring.host(each.hash)
-            marks[f"names{number}"] = _names(named((), *each.names))
-        rows += sql.rows(_assigning(len(piece)), **marks, seen=seen, **values)
+        marks = dict(values)
+        for (hash_, host, names), each in zip(_MARKS, piece, strict=False):
+            marks[hash_] = each.hash
+            marks[host] = ring.host(each.hash)
+            marks[names] = texts[each.hash]
+        rows += sql.rows(_assigning(len(piece)), **marks)
     return rows
 
 
@@ -134,18 +144,21 @@ def _settled(
     sql: Sql, upstream: str, board: Board, tag: str, wanted: Sequence[Wanted], now: int, seen: int
 ) -> Iterator[Assignment]:
     """Of one tag. Who is at a host that is no more is assigned anew; names that are new are kept."""
-    found = [assignment(row) for row in _assign(sql, upstream, board, tag, wanted, now, seen)]
-    lost = {each.hash for each in found if each.host not in board.hosts}
+    texts = {each.hash: _names(named((), *each.names)) for each in wanted}
+    rows = _assign(sql, upstream, board, tag, wanted, texts, now, seen)
+    lost = {row[1] for row in rows if row[2] not in board.hosts}
     if lost:
         sql.among(_FORGET_USERS, sorted(lost), upstream=upstream, tag=tag)
         yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now, seen)
     asked = {each.hash: each.names for each in wanted}
-    for each in found:
-        if each.hash in lost:
+    for row in rows:
+        if row[1] in lost:
             continue
-        names = named(each.names, *asked[each.hash])
-        if names != each.names:
-            sql.change(_NAME, upstream=upstream, tag=tag, hash=each.hash, names=_names(names))
+        each = assignment(row)
+        if row[3] != texts[each.hash]:
+            names = named(each.names, *asked[each.hash])
+            if names != each.names:
+                sql.change(_NAME, upstream=upstream, tag=tag, hash=each.hash, names=_names(names))
         yield each
 
 
