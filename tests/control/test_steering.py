@@ -1,7 +1,7 @@
 """What workers ask of the director: one host a user, whatever races, restarts or is configured meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -12,8 +12,11 @@ from ostiary.control.director import AddHost, FlushHost, MoveUser, RemoveHost, T
 from ostiary.control.steering import CHUNK, MARGIN, Steering
 from ostiary.control.whereabouts import DirectorStatusOf, MapUsers
 from ostiary.core.director import Ring, user_hash
+from ostiary.core.refusal import Unavailable
 from ostiary.core.snapshot import SECOND
 from ostiary.link.messages import Drain, Place, Question, Unsteer
+from ostiary.store.director import SqlDirectors
+from ostiary.store.places import Directors
 
 
 @pytest.fixture
@@ -86,6 +89,36 @@ async def test_use_prolongs_and_rest_ends(house: House, workers: Slow) -> None:
     assert [each.user for each in await house.run("director.map", MapUsers())] == ["samik"]
     await house.run("director.down", TurnHost(B))
     assert await steer(house, "samik", "user2") == [B, A]
+
+
+class Away(SqlDirectors):
+    """A store that cannot be told who is in use while it is `away`."""
+
+    def __init__(self, other: Directors) -> None:
+        vars(self).update(vars(other))
+        self.away = True
+
+    async def touch(self, upstream: str, tag: str, hashes: Sequence[int], now: int, expires: int) -> None:
+        if self.away:
+            raise Unavailable("store.unavailable", "The store cannot be reached")
+        await super().touch(upstream, tag, hashes, now, expires)
+
+
+async def test_who_is_in_use_while_the_store_is_away_stays_where_they_are(house: House, workers: Slow) -> None:
+    store = Away(house.store.directors)
+    steering = house.control.steering = Steering(
+        store, lambda: house.control.rules, lambda: house.control.workers, house.clock
+    )
+    assert await steer(house, "samik") == [B]
+    house.now += MINUTE // 2
+    with pytest.raises(Unavailable):
+        await steering.touch([("mail", "", SAMIK)])
+    house.now += MINUTE // 2 + 1
+    await house.run("director.down", TurnHost(B))
+    store.away = False
+    assert await steer(house, "samik") == [B]
+    house.now += MINUTE
+    assert await steer(house, "samik") == [A]
 
 
 async def test_a_restart_keeps_hosts_marks_and_users(house: House, workers: Slow) -> None:

@@ -14,6 +14,7 @@ from ostiary.link.client import Client
 from ostiary.link.frames import frame
 from ostiary.link.messages import Change, Hello, Kick, Place, Question, Unsteer, Who
 from ostiary.link.server import Server
+from ostiary.link.steered import MOST, Overtaking
 
 ALICE = Question("u", "", "alice")
 LONG = 60_000_000_000
@@ -145,6 +146,50 @@ async def test_where_a_user_went_before_a_change_is_not_said_after_it(place: str
             await door.until("steered", at("127.0.0.2"))
             assert ("steered", at("127.0.0.1")) not in door.told
             assert director.rounds == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "rounds"),
+    [
+        (Unsteer("u", hashes=[("", 8), ("eu", 7)]), 1),
+        (Unsteer("u", hosts=["127.0.0.9"]), 1),
+        (Unsteer("v"), 1),
+        (Unsteer("u", hashes=[("", 7)]), 2),
+        (Unsteer("u", hosts=["127.0.0.1"]), 2),
+    ],
+)
+async def test_who_is_not_meant_by_a_change_is_not_asked_about_anew(place: str, change: Unsteer, rounds: int) -> None:
+    director = Director()
+    server = Server(Authority(), 1, steering=director)
+    async with serving(server, listener(place)):
+        door, link = Door(), Link(Authority(), server, place)
+        async with link.worker(1, door) as client:
+            await door.leased(1)
+            director.gate.clear()
+            client.steer([ALICE])
+            await asyncio.wait_for(director.asked.wait(), 5)
+            await server.apply(Change(1, steering=[change]))
+            director.gate.set()
+            await door.until("steered", at("127.0.0.1"))
+            assert director.rounds == rounds
+
+
+def test_answers_for_nobody_and_of_no_host_are_overtaken_by_every_change_of_their_upstream() -> None:
+    nobody = Place(Question("u", "", "127.0.0.1", False), "127.0.0.1", "127.0.0.1:80", 7, 900)
+    nowhere = Place(ALICE, "", "", 7, 0)
+    overtaking = Overtaking()
+    overtaking.note(Unsteer("v"))
+    assert [overtaking.overtook(each, 0) for each in (nobody, nowhere)] == [False, False]
+    overtaking.note(Unsteer("u", hosts=[""]))
+    assert [overtaking.overtook(each, 1) for each in (nobody, nowhere)] == [True, True]
+    assert [overtaking.overtook(each, 2) for each in (nobody, nowhere)] == [False, False]
+
+
+def test_changes_of_more_users_than_are_remembered_overtake_everything() -> None:
+    overtaking, alice = Overtaking(), at("127.0.0.1")[0]
+    overtaking.note(Unsteer("v", hashes=[("", number) for number in range(MOST)]))
+    assert overtaking.overtook(alice, 0)
+    assert not overtaking.overtook(alice, overtaking.moment)
 
 
 async def test_a_director_that_cannot_answer_does_not_end_the_link(place: str) -> None:

@@ -9,6 +9,7 @@ knows whom to drain and whom to keep waiting.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -63,6 +64,8 @@ class Steering:
         self._last = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled: Mapping[str, DirectorRules] = {}
+        self._used: dict[tuple[str, str, int], list[int]] = {}
+        """Uses that the store is still to be told of: upstream, tag and moment of use -> hashes."""
 
     # Boards
 
@@ -109,6 +112,7 @@ class Steering:
         return places
 
     async def _users(self, rules: DirectorRules, questions: Sequence[Question], told: Told) -> None:
+        await self._prolong()
         upstream, now = rules.name, self._clock()
         keys: dict[User, list[Question]] = {}
         for each in questions:
@@ -130,15 +134,29 @@ class Steering:
             told(places)
 
     async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
-        """These assignments (upstream, tag, hash) are in use: they live their whole time from now."""
-        now, groups = self._clock(), dict[tuple[str, str], list[int]]()
+        """These assignments are in use: they live their whole time from now. Refuses Unavailable `store.unavailable`.
+
+        What the store cannot be told now it is told later: workers rely on having said it.
+        """
+        now = self._clock()
         for upstream, tag, number in used:
-            groups.setdefault((upstream, tag), []).append(number)
-        for (upstream, tag), hashes in groups.items():
-            rules = self._rules().directors.get(upstream)
-            if rules is not None and tag_ok(tag):
+            self._used.setdefault((upstream, tag, now), []).append(number)
+        await self._prolong()
+
+    async def _prolong(self) -> None:
+        """Tell the store of uses, before it is asked about anybody who may have expired without."""
+        while self._used:
+            key = next(iter(self._used))
+            upstream, tag, then = key
+            hashes, rules = self._used.pop(key), self._rules().directors.get(upstream)
+            if rules is None or not tag_ok(tag) or then + rules.user_expire < self._clock():
+                continue
+            try:
                 for chunk in chunks(hashes):
-                    await self._directors.touch(upstream, tag, chunk, now, now + rules.user_expire)
+                    await self._directors.touch(upstream, tag, chunk, then, then + rules.user_expire)
+            except Unavailable:
+                self._used[key] = hashes
+                raise
 
     # Moves
 
@@ -242,6 +260,8 @@ class Steering:
                 except Unavailable as refusal:
                     log.warning("Users of hosts that are gone stay for now: %s", refusal.message)
             await self._sweep()
+            with suppress(Unavailable):  # said when it was first tried
+                await self._prolong()
             await pause(EVERY)
 
     async def _sweep(self) -> None:

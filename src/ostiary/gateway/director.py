@@ -167,12 +167,10 @@ class Director:
     def forget(self, unsteer: Unsteer) -> None:
         """Forget what is named; what still flows is remembered until it is drained."""
         self._nameless.clear()
-        if unsteer.hashes:
-            for key in unsteer.hashes:
-                if found := self._hashes.get((key[0], key[1])):
-                    self._drop(found)
-            return
-        for host in unsteer.hosts or list(self._stays):
+        for key in unsteer.hashes:
+            if found := self._hashes.get((key[0], key[1])):
+                self._drop(found)
+        for host in unsteer.hosts or ([] if unsteer.hashes else list(self._stays)):
             if stay := self._stays.pop(host, None):
                 stay.over = True
 

@@ -59,6 +59,7 @@ from ostiary.link.orders import Orders, Pending, Result
 from ostiary.link.process import Process, peer
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.link.slot import Image, Slot
+from ostiary.link.steered import Overtaking, Steering
 
 log = logging.getLogger(__name__)
 
@@ -88,16 +89,6 @@ class Authority(Protocol):
 
     async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
         """Count tokens that never were against their addresses; those barred now, with the microseconds left."""
-
-
-class Steering(Protocol):
-    """Who says where users go (the director)."""
-
-    async def steer(self, questions: Sequence[Question], told: Callable[[list[Place]], None]) -> None:
-        """Answer each question by `told`, at once or when a move has ended."""
-
-    async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
-        """These assignments (upstream, tag, hash) are in use."""
 
 
 def stale(admissions: dict[bytes, Admission | None], changes: Sequence[Change]) -> set[bytes]:
@@ -135,8 +126,7 @@ class Server:
     ) -> None:
         self._authority = authority
         self._steering = steering
-        self._steered = 0
-        """Counts the changes that say where users go."""
+        self._overtaking = Overtaking()
         self._orders = Orders()
         self._standing = Change(0, streams=False, stopped=[])
         """What every worker that comes must be told: members, and stopped services (a predecessor's serve again)."""
@@ -175,7 +165,8 @@ class Server:
         """Make `change` be in force in every worker. Its `seq`, where it has one, is the receipt's epoch."""
         began = self._clock()
         self.applied.append(change.seq)
-        self._steered += bool(change.steering)
+        for each in change.steering:
+            self._overtaking.note(each)
         self._stand(change)
         self._seq += 1
         numbered = msgspec.structs.replace(change, seq=self._seq)
@@ -566,15 +557,18 @@ class Server:
 
     async def _steer(self, slot: Slot, questions: Sequence[Question]) -> None:
         """Answer where users go. What was found out before a change is found out anew: it must not overtake that."""
-        channel, steered = slot.channel, self._steered
+        channel, since = slot.channel, self._overtaking.moment
 
         def told(places: list[Place]) -> None:
             if channel is None or slot.channel is not channel:
                 return
-            if steered == self._steered:
+            again = [place.question for place in places if self._overtaking.overtook(place, since)]
+            if again:
+                self._begin(self._steer(slot, again))
+                asked = frozenset(again)
+                places = [place for place in places if place.question not in asked]
+            if places:
                 channel.send(Steered(places))
-            else:
-                self._begin(self._steer(slot, [place.question for place in places]))
 
         try:
             if self._steering is not None:

@@ -50,7 +50,8 @@ from ostiary.gateway.plugins import Plugins
 from ostiary.gateway.worker import Worker
 from ostiary.link.client import Client
 from ostiary.link.messages import Place, Question
-from ostiary.link.server import Server, Steering
+from ostiary.link.server import Server
+from ostiary.link.steered import Steering
 from ostiary.node.child import until_told
 from ostiary.node.drivers import driver_of
 from ostiary.node.hashing import HashingProcess
