@@ -15,8 +15,8 @@ from ostiary.cli.doveadm.layout import Columns, Format
 HOW_WRITTEN = "table, tab, json, flow or pager; else tab for stats dump, table for everything else"
 STATUSES = (
     "Exit status: 0 done, 64 the words make no sense, 65 the change contradicts what is there, 67 no such user, "
-    "68 no such session, service or host, 70 a defect of the server, 75 nobody answers or try again, 77 not signed in or not permitted, "
-    "78 a setting is missing or wrong."
+    "68 no such session, service or host, 70 a defect of the server, 75 nobody answers or try again, 77 not signed in "
+    "or not permitted, 78 a setting is missing or wrong."
 )
 app, service, stats = group(Everything), group(), group()
 Mask = typer.Argument(metavar="MASK", help="users: a name, * and ? stand for any characters")
