@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.configuration.binding import Binder, path_text
+from ostiary.core.configuration.checks import UNSEEN
 from ostiary.core.configuration.compile import CLASSES, PUBLIC, Compiled, Compiler, Kind
 from ostiary.core.configuration.mapping import GlobalErrors, Merger
 from ostiary.core.configuration.mapping_file import read_mapping
@@ -12,6 +13,7 @@ from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules
 from ostiary.core.people import PeopleRules
 from ostiary.core.snapshot import Fixed, Plugin, Policy, Route, RouteLimit, Tls, Upstream, UpstreamTls, Variable
+from ostiary.gateway.fields import HOP_BY_HOP, OURS
 
 UPSTREAMS = {"u": {"servers": ["127.0.0.1:5000"]}}
 
@@ -384,3 +386,29 @@ def test_one_status_with_two_bodies_is_a_mistake() -> None:
         "g.xml:3: error: the error 404 has another message in errors of the settings",
         "g.xml:5: error: the error 500 has another message in line 4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "faults"),
+    [
+        ("header X-User", []),
+        ("header X-Forwarded-For", []),
+        ("cookie host", []),
+        (
+            "header X-User-Id",
+            ["upstreams.d.user_from: nobody is named by X-User-Id: the gateway takes that header off"],
+        ),
+        (
+            "header x_user_id",
+            ["upstreams.d.user_from: nobody is named by x_user_id: the gateway takes that header off"],
+        ),
+    ],
+)
+def test_a_directors_users_are_named_by_a_header_that_is_passed_on(source: str, faults: list[str]) -> None:
+    definition = {"balance": "director", "servers": ["127.0.0.1:80"], "user_from": source}
+    assert Result({"upstreams": {**UPSTREAMS, "d": definition}}).faults == faults
+
+
+def test_headers_that_name_nobody_are_those_that_the_gateway_takes_off() -> None:
+    said_by_us = {"via", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
+    assert {name.decode() for name in HOP_BY_HOP | OURS} - said_by_us == UNSEEN

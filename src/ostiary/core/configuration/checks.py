@@ -13,6 +13,12 @@ from ostiary.core.signing import key_fault
 from ostiary.core.snapshot import SECOND
 
 LEAST_EXPIRE = 10 * SECOND
+UNSEEN = frozenset(
+    ("authorization", "proxy-authorization", "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade",
+     "transfer-encoding", "content-length", "host", "expect", "http2-settings", "proxy", "x-request-id", "x-client-id",
+     "x-user-id", "x-scope", "x-real-ip", "x-original-url", "x-rewrite-url", "x-forwarded-port")
+)  # fmt: skip
+"""Header fields that the gateway takes off or says itself, whatever a client sends."""
 LEVELS = 5
 """Of penalties: 0 to 4."""
 
@@ -92,6 +98,9 @@ def _director(each: UpstreamSettings, where: Where) -> Iterator[Fault]:
         if host in known:
             yield Fault((*where, "servers", index), f"another backend has the address {host}")
         known.add(host)
+    source, _, name = each.user_from.partition(" ")
+    if source == "header" and name.lower().replace("_", "-") in UNSEEN:
+        yield Fault((*where, "user_from"), f"nobody is named by {name}: the gateway takes that header off")
     if each.user_expire < LEAST_EXPIRE:
         yield Fault((*where, "user_expire"), "users keep a backend for at least 10s")
 
