@@ -1,15 +1,17 @@
 """Services: what is stopped, and how it comes back."""
 
+import asyncio
+
 import pytest
-from tests.control.house import House
+from tests.control.house import House, Workers
 
 from ostiary.control.call import Call
-from ostiary.control.services import Service, Stopped, StopServices, WhichServices
+from ostiary.control.services import Service, Services, Stopped, StopServices, WhichServices
 from ostiary.core.oauth import Rules
 from ostiary.core.permission import ROLES, Principal
 from ostiary.core.refusal import Invalid, NotFound, Refusal
 from ostiary.link.messages import Change
-from ostiary.link.receipt import WorkerStatus
+from ostiary.link.receipt import Receipt, WorkerStatus
 
 
 async def shown(house: House, *names: str) -> list[Service]:
@@ -52,6 +54,32 @@ async def test_what_is_stopped_already_and_nothing_at_all_is_done_at_once(house:
     assert await stop(house, "gateway") == ["http", "ws"]
     assert await stop(house, "http") == ["http", "ws"]
     assert len(house.workers.told) == 1
+
+
+async def test_a_second_stop_returns_when_the_first_is_in_force_and_not_before(house: House) -> None:
+    gate = asyncio.Event()
+    house.control.services = Services(Slow(house, gate))
+    both = [asyncio.create_task(stop(house, "http")) for _ in range(2)]
+    await asyncio.wait(both, timeout=0.1)
+    assert len(house.workers.told) == 2
+    assert [each.done() for each in both] == [False, False]
+    gate.set()
+    assert await asyncio.gather(*both) == [["http"], ["http"]]
+    assert await stop(house, "http") == ["http"]
+    assert len(house.workers.told) == 2
+
+
+class Slow(Workers):
+    """Workers that have done nothing before `gate` opens."""
+
+    def __init__(self, house: House, gate: asyncio.Event) -> None:
+        super().__init__()
+        self.told, self.gate = house.workers.told, gate
+
+    async def apply(self, change: Change) -> Receipt:
+        receipt = await super().apply(change)
+        await self.gate.wait()
+        return receipt
 
 
 @pytest.mark.parametrize(

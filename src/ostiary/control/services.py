@@ -34,16 +34,25 @@ class Services:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self.stopped: frozenset[str] = frozenset()
+        self._told = 0
+        self._settled: frozenset[str] | None = frozenset()
+        """What is stopped in all workers; None while not all have said so."""
 
     async def set(self, stopped: frozenset[str]) -> Receipt | None:
         """Have exactly these stopped; returns when it is so everywhere, with a receipt if workers had to know.
 
         What holds is set, and told, before anything is waited for: the last of several at once holds everywhere.
         """
-        before, self.stopped = self.stopped, stopped
-        if before & AT_WORKERS == stopped & AT_WORKERS:
+        self.stopped, theirs = stopped, stopped & AT_WORKERS
+        if theirs == self._settled:
             return None
-        return await self._workers.apply(Change(0, stopped=sorted(stopped & AT_WORKERS)))
+        self._settled = None
+        self._told += 1
+        mine = self._told
+        receipt = await self._workers.apply(Change(0, stopped=sorted(theirs)))
+        if mine == self._told:
+            self._settled = theirs
+        return receipt
 
 
 class Service(Struct, frozen=True):
