@@ -22,10 +22,11 @@ from typing import Protocol
 import msgspec
 
 from ostiary.core.admission import Admission
-from ostiary.core.refusal import Invalid, Refusal, Unavailable
+from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.barrier import Barrier
 from ostiary.link.frames import Broken, Channel
+from ostiary.link.installing import Installing, Movement
 from ostiary.link.messages import (
     Answers,
     Applied,
@@ -48,7 +49,6 @@ from ostiary.link.messages import (
     Report,
     Steer,
     Steered,
-    Swap,
     Swapped,
     ToControl,
     Touch,
@@ -58,7 +58,7 @@ from ostiary.link.messages import (
 from ostiary.link.orders import Orders, Pending, Result
 from ostiary.link.process import Process, peer
 from ostiary.link.receipt import Receipt, WorkerStatus
-from ostiary.link.slot import Image, Slot
+from ostiary.link.slot import Slot
 from ostiary.link.steered import Overtaking, Steering
 
 log = logging.getLogger(__name__)
@@ -130,18 +130,16 @@ class Server:
         self._orders = Orders()
         self._standing = Change(0, streams=False, stopped=[])
         """What every worker that comes must be told: members, and stopped services (a predecessor's serve again)."""
-        self._clock, self._lease, self._patience = clock, lease, patience
+        self._clock, self._lease = clock, lease
         self._slots = {number: Slot(number, clock() + lease) for number in range(1, workers + 1)}
         self._seq = 0
         self.applied: deque[int] = deque(maxlen=1024)
         """Numbers of the changes that it was last given."""
         self._reads: list[list[Change]] = []
-        self._current: Image | None = None
-        self._candidate: Image | None = None
-        self._problem = ""
         self._reports: list[Report] = []
         self._tasks: asyncio.TaskGroup | None = None
-        self._movement = asyncio.Event()
+        self._movement = Movement()
+        self._installing = Installing(self._slots.values(), self._movement, self._replace, self._spawn, patience)
 
     async def serve(self, listener: socket.socket | None = None, linked: socket.socket | None = None) -> None:
         """Serve the workers that connect to `listener` (a listening Unix socket), or the one behind `linked`.
@@ -200,29 +198,13 @@ class Server:
     async def install(self, snapshot: Snapshot, routes: Sequence[bytes]) -> Receipt:
         """Make every worker serve `snapshot`, whose `routes` are Routes messages made by `frame`.
 
-        Two phases: all build it beside the one that serves; then all swap. Raises Invalid where a worker cannot build
-        it (the old one serves on), Unavailable while another installation runs. A worker that neither confirms nor
-        makes progress is killed; whoever comes in its place is given the new snapshot.
+        Raises Invalid where a worker cannot build it (the old one serves on), Unavailable while another installation
+        runs. A worker that neither confirms nor makes progress is killed; whoever comes in its place is given it.
         """
-        if self._candidate is not None:
-            raise Unavailable("reload.running", "another configuration is being installed")
         began = self._clock()
-        image = self._candidate = Image(snapshot, routes)
-        self._problem = ""
-        try:
-            for slot in self._slots.values():
-                self._offer(slot, image)
-            await self._settle(lambda slot: slot.prepared == image.revision or bool(self._problem))
-            if self._problem:
-                raise Invalid("snapshot.refused", self._problem)
-            self._current = image
-        finally:
-            self._candidate = None
-        for slot in self._slots.values():
-            self._order_swap(slot, image)
-        await self._settle(lambda slot: slot.serves == image.revision)
-        serving = sum(slot.serves == image.revision and not slot.ended for slot in self._slots.values())
-        return self._receipt(image.revision, serving, began, {})
+        await self._installing.install(snapshot, routes)
+        serving = sum(slot.serves == snapshot.revision and not slot.ended for slot in self._slots.values())
+        return self._receipt(snapshot.revision, serving, began, {})
 
     async def collect(self) -> list[Report]:
         """A report of each worker that answers within a second, and those that came too late for an earlier call."""
@@ -234,7 +216,7 @@ class Server:
         try:
             async with asyncio.timeout(REPORTING):
                 while any(slot.channel is not None and slot.reported < seq for slot in asked):
-                    await self._next_movement()
+                    await self._movement.next()
         except TimeoutError:
             log.warning("a worker did not report in time")
         reports, self._reports = self._reports, []
@@ -243,7 +225,7 @@ class Server:
     async def deserted(self) -> None:
         """Wait until no worker is connected."""
         while any(slot.channel is not None for slot in self._slots.values()):
-            await self._next_movement()
+            await self._movement.next()
 
     def status(self) -> list[WorkerStatus]:
         """Every expected worker as it is now."""
@@ -279,13 +261,9 @@ class Server:
         slot.moved()
         self._catch_up(slot)
         self._lend(slot)
-        if self._current is not None and slot.serves != self._current.revision:
-            self._post(slot, self._current)
-            self._order_swap(slot, self._current)
-        if self._candidate is not None:
-            self._offer(slot, self._candidate)
+        self._installing.greet(slot)
         log.info("worker %d connected, process %d", slot.number, pid or hello.pid)
-        self._moved()
+        self._movement.made()
         return slot
 
     def _know(self, slot: Slot, pid: int) -> None:
@@ -311,7 +289,7 @@ class Server:
             slot.channel = None
             slot.outbox.clear()
             slot.asked.clear()
-            self._moved()
+            self._movement.made()
 
     def _ended(self, slot: Slot, pid: int) -> None:
         """The process of a slot is no more."""
@@ -331,7 +309,7 @@ class Server:
         """Wait no longer for this slot to take a snapshot; who comes there is given it."""
         self._let_go(slot)
         slot.ended, slot.serves, slot.prepared = True, 0, 0
-        self._moved()
+        self._movement.made()
 
     def _forget(self, slot: Slot) -> None:
         """Close what is open towards a slot, and watch its process no longer."""
@@ -401,83 +379,6 @@ class Server:
         if not slot.unconfirmed and slot.lease <= self._clock():
             self._lend(slot)
 
-    # Snapshots
-
-    def _offer(self, slot: Slot, image: Image) -> None:
-        """Have a slot prepare `image`, unless it has served it since before this control began."""
-        slot.moved()
-        if self._current is None and slot.serves == image.revision:
-            slot.prepared, slot.kept = image.revision, image
-        else:
-            slot.prepared = 0
-            self._post(slot, image)
-
-    def _order_swap(self, slot: Slot, image: Image) -> None:
-        slot.moved()
-        if slot.kept is not image:
-            slot.serves = 0
-            self._post(slot, Swap(image.revision))
-
-    def _post(self, slot: Slot, item: Image | Swap) -> None:
-        """Send an image or a swap after those before it, no faster than the worker takes them in."""
-        if slot.channel is None:
-            return
-        slot.outbox.append(item)
-        if not slot.feeding and self._tasks is not None:
-            slot.feeding = True
-            self._tasks.create_task(self._feed(slot))
-
-    async def _feed(self, slot: Slot) -> None:
-        try:
-            while slot.outbox and slot.channel is not None:
-                await self._feed_one(slot, slot.channel, slot.outbox.popleft())
-        finally:
-            slot.feeding = False
-
-    async def _feed_one(self, slot: Slot, channel: Channel[ToControl], item: Image | Swap) -> None:
-        if isinstance(item, Swap):
-            channel.send(item)
-            return
-        for piece in item.frames:
-            channel.write(piece)
-            await channel.drained()
-            await asyncio.sleep(0)
-            if slot.channel is not channel:
-                return
-            slot.moved()
-
-    def _prepared(self, slot: Slot, message: Prepared) -> None:
-        """A worker has built a snapshot, or cannot."""
-        if message.problem:
-            log.error("worker %d cannot build revision %d: %s", slot.number, message.revision, message.problem)
-            if self._candidate is not None and self._candidate.revision == message.revision:
-                self._problem = message.problem
-        else:
-            slot.prepared = message.revision
-        slot.moved()
-        self._moved()
-
-    def _swapped(self, slot: Slot, message: Swapped) -> None:
-        """A worker serves another snapshot from now on."""
-        slot.serves = message.revision
-        slot.moved()
-        self._moved()
-
-    async def _settle(self, settled: Callable[[Slot], bool]) -> None:
-        """Wait until `settled` holds for every slot in which something runs; replace those that make no progress."""
-        loop = asyncio.get_running_loop()
-        while waiting := [slot for slot in self._slots.values() if not slot.ended and not settled(slot)]:
-            slowest = min(waiting, key=lambda slot: slot.progress)
-            left = slowest.progress + self._patience - loop.time()
-            if left <= 0:
-                self._replace(slowest, "it does not take the new configuration")
-                continue
-            try:
-                async with asyncio.timeout(left):
-                    await self._next_movement()
-            except TimeoutError:
-                pass
-
     # What workers say
 
     def heard(self, slot: Slot, message: ToControl) -> None:
@@ -499,13 +400,13 @@ class Server:
             case Applied():
                 self._applied(slot, message)
             case Prepared():
-                self._prepared(slot, message)
+                self._installing.prepared(slot, message)
             case Swapped():
-                self._swapped(slot, message)
+                self._installing.swapped(slot, message)
             case Report():
                 self._reports.append(message)
                 slot.reported = message.seq
-                self._moved()
+                self._movement.made()
             case Hello():
                 raise Broken("a second Hello")
 
@@ -585,20 +486,13 @@ class Server:
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         """Work beside the reading of messages; a defect in it must not end the link."""
+        self._spawn(_guarded(work))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None:
             work.close()
         else:
-            self._tasks.create_task(_guarded(work))
-
-    # Movement
-
-    def _moved(self) -> None:
-        """Wake whoever waits for something about a worker to change."""
-        self._movement.set()
-        self._movement = asyncio.Event()
-
-    async def _next_movement(self) -> None:
-        await self._movement.wait()
+            self._tasks.create_task(work)
 
 
 async def _guarded(work: Coroutine[None, None, None]) -> None:
