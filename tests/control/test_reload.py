@@ -294,9 +294,9 @@ async def test_the_log_tells_of_a_reload_whatever_the_level(desk: Desk, caplog: 
         "SIGHUP received: reloading configuration...",
         "ostiary.yaml:3: routes[0].match: expected methods, one blank and a path: "
         "`GET /v1/countries` or `GET,POST /v1/{name}`",
-        "ostiary.yaml:6: nonsense: unknown setting; there are admin, bootstrap, cikit, deis, dialects, errors, "
-        "gateway, limits, log, login, mappings, oauth, passwords, pid_file, plugins, registration, routes, session, "
-        "state_dir, store, tokens, totp, upstreams",
+        "ostiary.yaml:6: nonsense: unknown setting; there are admin, bootstrap, cikit, cluster, deis, dialects, "
+        "droplets, errors, gateway, limits, log, login, mappings, oauth, passwords, pid_file, plugins, registration, "
+        "routes, session, state_dir, store, tokens, totp, upstreams",
         "Configuration reload failed: 2 mistakes, revision 2 keeps serving",
     ]
 

@@ -56,13 +56,21 @@ class Login:
         return principal_of(account.user, account.role, "password")
 
     async def by_password(self, name: str, password: str, address: str = "") -> Account:
-        """The account that a password opens.
+        """The account that a password opens. Refuses as `prove`."""
+        self._penalties.check(address)
+        return await self.prove(await self.find(name), name, password, address)
+
+    async def find(self, name: str) -> Account | None:
+        """The account of a name or an address, if there is such a one."""
+        return await self._users.named(name) if user_name_ok(name) or email_ok(name) else None
+
+    async def prove(self, found: Account | None, name: str, password: str, address: str) -> Account:
+        """What was `found` under a name, if the password opens it.
 
         Refuses Limited `login.throttled` (then nothing was checked or counted), Unauthenticated `login.refused`,
         Forbidden `login.inactive` for the right password of a disabled user, `login.second_factor` for one who has
         to show a code.
         """
-        found = await self._users.named(name) if user_name_ok(name) or email_ok(name) else None
         kept = (found.password if found else "") or STAND_IN
         known = await self._known(found, address)
         same = self._passwords.remembered(kept, password) or self._passwords.verifying(kept, password)
@@ -80,13 +88,12 @@ class Login:
             raise Forbidden("login.second_factor", "A password alone does not do for this user")
         return found
 
-    async def by_code(self, name: str, code: str, address: str = "") -> tuple[Account, int]:
-        """The account that a code opens, and the code's step, which has to be used up (Proof); 0: it has not.
+    async def by_code(self, found: Account | None, name: str, code: str, address: str) -> tuple[Account, int]:
+        """What was `found` under a user's name, if the code opens it; and the code's step, to be used up (Proof), or 0.
 
         Refuses Limited `login.throttled`, NotFound `user.unknown`, Unauthenticated `login.code`, Forbidden
         `login.inactive` for the right code of a disabled user.
         """
-        found = await self._users.named(name) if user_name_ok(name) else None
         found = found if found is not None and found.user.name == name else None
         known = await self._known(found, address)
         attempt = self._penalties.begin(_account(name), address, code, known=known)
@@ -178,8 +185,8 @@ class Checked(Struct, frozen=True):
 @operation("login.password", permission="")
 async def password(control: Control, call: Call, params: ByPassword) -> LoggedIn:
     """Log in by password, for a session token or a personal token."""
-    await _about(control, call, params.user)
-    account = await control.login.by_password(params.user, params.password, call.address)
+    found = await _about(control, call, params.user)
+    account = await control.login.prove(found, params.user, params.password, call.address)
     proof = Proof(account.user.number, account.password)
     made = [new_personal(control, params.label) if params.personal else _new_session(control, control.clock())]
     await _open(control, call, account, proof, made)
@@ -189,8 +196,8 @@ async def password(control: Control, call: Call, params: ByPassword) -> LoggedIn
 @operation("login.totp", permission="")
 async def by_code(control: Control, call: Call, params: ByCode) -> LoggedIn:
     """Log in by a code of the authenticator application, for an access and a refresh token."""
-    await _about(control, call, params.user)
-    account, step = await control.login.by_code(params.user, params.code, call.address)
+    found = await _about(control, call, params.user)
+    account, step = await control.login.by_code(found, params.user, params.code, call.address)
     made = _new_pair(control, control.clock(), control.entropy(16))
     ends = (Kind.ACCESS, Kind.REFRESH) if control.rules.people.single_session else ()
     await _open(control, call, account, Proof(account.user.number, totp_step=step, ends=ends), made)
@@ -270,10 +277,15 @@ def _new_pair(control: Control, login: int, family: bytes) -> list[Made]:
     return made
 
 
-async def _about(control: Control, call: Call, name: str) -> None:
-    """Have the audit name the account, if there is such a one: people type passwords into name fields."""
-    found = await control.users.named(name) if user_name_ok(name) or email_ok(name) else None
+async def _about(control: Control, call: Call, name: str) -> Account | None:
+    """Whom a log-in is about; whoever is barred is sent away before.
+
+    The audit names the account, if there is such a one: people type passwords into name fields.
+    """
+    control.penalties.check(call.address)
+    found = await control.login.find(name)
     call.trail.about = found.user.name if found is not None else ""
+    return found
 
 
 async def _open(control: Control, call: Call, account: Account, proof: Proof, made: list[Made]) -> None:

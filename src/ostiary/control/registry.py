@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ostiary.control.call import Call, Trail
 from ostiary.control.control import Control, Workers
+from ostiary.control.refusals import Refusals
 from ostiary.core.permission import NOBODY, USER
 from ostiary.core.refusal import Forbidden, Invalid, Limited, Mistake, NotFound, Refusal, Unauthenticated, Unavailable
 from ostiary.core.snapshot import Snapshot
@@ -101,6 +102,7 @@ class Registry:
             each.name: each for each in sorted(found, key=lambda each: each.name)
         }
         self._changing: set[asyncio.Task[Any]] = set()
+        self._refusals = Refusals()
 
     def get(self, name: str) -> Operation:
         """The operation `name`. Refuses NotFound `operation.unknown`."""
@@ -111,7 +113,8 @@ class Registry:
     async def run(self, control: Control, name: str, params: Struct, call: Call) -> Any:
         """Run an operation for `call`: permission, the operation, and for a change its audit record.
 
-        The record of success is committed before this returns; that of a refusal too. A change once begun goes on to
+        The record of success is committed before this returns; that of a refusal too (those of whoever is barred are
+        counted together, refusals.py). A change once begun goes on to
         its end although the caller is cancelled (a client hung up): what is committed must reach the workers. Where the
         call is dry, a change gives a list of texts: what it would do.
         """
@@ -134,9 +137,10 @@ class Registry:
         return declared.follow(control, msgspec.structs.replace(call, operation=name), params)
 
     async def settled(self) -> None:
-        """Wait until no change is under way; for the end of the process."""
+        """Wait until no change is under way and the audit has all of them; for the end of the process."""
         while self._changing:
             await asyncio.wait(self._changing)
+        await self._refusals.settled()
 
     async def _change(self, control: Control, declared: Operation, params: Struct, call: Call) -> Any:
         call = msgspec.structs.replace(call, operation=declared.name, target=target(declared, params))
@@ -163,7 +167,7 @@ class Registry:
         """
         if not self.get(name).reads and isinstance(refusal, RECORDED):
             call = msgspec.structs.replace(call, operation=name)
-            await control.audit.append(call.record(control.clock(), refusal.code))
+            await self._refusals.keep(control, call, refusal)
 
 
 async def _rehearse(control: Control, declared: Operation, params: Struct, call: Call) -> list[str]:

@@ -4,6 +4,7 @@ null stands for "not given".
 """
 
 import re
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -112,13 +113,19 @@ def read(body: bytes, kind: type[B]) -> B:
 
 def bind(values: dict[str, Any], kind: type[B]) -> B:
     """The members as `kind`. Refuses Invalid `params.invalid` with each mistake."""
-    fields = {each.name: each for each in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     found = [_mistake(each, values) for each in fields.values()]
     found += [_unknown(name) for name in values if name not in fields]
     mistakes = tuple(each for each in found if each is not None)
     if mistakes:
         raise Invalid("params.invalid", "The body is not valid", mistakes)
     return msgspec.convert(values, kind)
+
+
+@cache
+def _fields(kind: type[Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """By name. Looked up once: it costs more than to read a body."""
+    return {each.name: each for each in msgspec.structs.fields(kind)}
 
 
 def given(bound: Struct) -> list[str]:

@@ -90,7 +90,7 @@ class Keys:
         """The service that a key (without a name) or the password is of."""
         penalties = self._desk.control.penalties
         penalties.check(request.address)
-        found = await self._by_password(secret) if name else self._by_key(secret)
+        found = await self._by_password(secret, request.address) if name else self._by_key(secret)
         if found is None:
             penalties.failed(request.address, name, secret)
             raise Unauthenticated("credential.refused", "The credential is not valid")
@@ -103,7 +103,7 @@ class Keys:
         fitting = [each.principal for each in self._services if compare_digest(each.kept, shown)]
         return fitting[0] if fitting else None
 
-    async def _by_password(self, password: str) -> Principal | None:
+    async def _by_password(self, password: str, address: str) -> Principal | None:
         settings = self._now()
         if not settings.password or len(password) > MOST:
             return None
@@ -111,7 +111,8 @@ class Keys:
         if self._password is None or (self._password.done() and self._password.exception() is not None):
             self._password = asyncio.ensure_future(passwords.make(settings.password.reveal()))
         kept = await asyncio.shield(self._password)
-        fits = await passwords.verify(kept, password)
+        doubt = self._desk.control.penalties.failures(address)
+        fits = await passwords.verify(kept, password, doubt=doubt)
         return _service("password", settings.role) if fits else None
 
     def _now(self) -> DoveadmSettings:
