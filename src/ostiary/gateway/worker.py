@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic_ns, time_ns
 
@@ -31,6 +30,7 @@ from ostiary.gateway.director import Director
 from ostiary.gateway.exchange import NEVER, Exchange
 from ostiary.gateway.generation import Generation, Lazy, Match, Target
 from ostiary.gateway.guesses import Guesses
+from ostiary.gateway.listener import Listener
 from ostiary.gateway.orders import drain, kick, who
 from ostiary.gateway.plugins import Plugins
 from ostiary.gateway.sessions import SHARED_FOR, Sessions
@@ -57,7 +57,6 @@ TICK = 0.1
 """Seconds between two looks at the deadlines: how late one may be."""
 ANEW = 600
 """Ticks after which a director's user who shares a connection no longer counts as being there: SHARED_FOR."""
-BACKLOG = 4096
 SHED = 2_000
 """Routes of an old snapshot let go at a tick, well below a millisecond; more where several snapshots wait."""
 
@@ -74,13 +73,9 @@ class Worker:
         self._building_upstreams: dict[str, Upstream] = {}
         self._building_context: ssl.SSLContext | None = None
         self._building_contexts: dict[str, ssl.SSLContext] = {}
-        self._context: ssl.SSLContext | None = None
         self._shedding: list[Table[Lazy | Target | msgspec.Raw]] = []
-        self._listening: ssl.SSLContext | None = None
-        self._open = False
         self.upstreams: dict[str, Upstream] = {}
-        self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._listener = Listener(lambda: Client(self))
         self._members: dict[str, list[str]] = {}
         """Upstream -> backends that it has besides its own."""
         self._working: set[asyncio.Task[None]] = set()
@@ -344,23 +339,15 @@ class Worker:
         ending, starting = stopped - self.stopped, self.stopped - stopped
         self.stopped = stopped
         if "http" in ending:
-            self._shut()
+            self._listener.stop()
             for client in list(self.clients):
                 if not client.tunnelling():
                     client.end_gently()
-        if "http" in starting and self._open and not self.draining:
-            for sock in self._sockets:
-                sock.listen(BACKLOG)  # who connects from now on waits; a moment later somebody accepts
-            self._work(self._listen())
+        if "http" in starting and not self.draining:
+            self._listener.start()
+            self._work(self._listener.accept())
         if ending:
             self._work(self._cut_late(ending))
-
-    def _shut(self) -> None:
-        """Let nobody connect. The sockets stay: the supervisor and successors have them too."""
-        self._close()
-        for sock in self._sockets:
-            with suppress(OSError):  # it does not listen: this was asked before
-                sock.shutdown(socket.SHUT_RD)
 
     async def _cut_late(self, ending: frozenset[str]) -> None:
         """End what is still under way in services that were stopped, when the drain timeout is over."""
@@ -405,7 +392,7 @@ class Worker:
         building = self._building
         if building is None or building.taken != building.snapshot.routes:
             return "not all routes have come"
-        if self._open and (self._listening is None) != (building.snapshot.gateway.tls is None):
+        if not self._listener.can_use(building.snapshot.gateway.tls is not None):
             return "TLS can be switched on or off by a restart only"
         return ""
 
@@ -415,7 +402,8 @@ class Worker:
         if building is None or building.snapshot.revision != revision:
             raise ValueError(f"revision {revision} was not prepared")
         retired = [each for name, each in self.upstreams.items() if self._building_upstreams.get(name) is not each]
-        self.upstreams, self._context = self._building_upstreams, self._building_context
+        self.upstreams = self._building_upstreams
+        self._listener.use(self._building_context)
         if self._swapped.is_set():
             self._shedding.append(self.generation.table)
         self.generation = building
@@ -441,12 +429,6 @@ class Worker:
         self.max_head = settings.max_head
         self.admissions.resize(settings.max_admissions)
         self.log.open(settings.access_log)
-        if self._listening is not None and self._context is not None:
-            self._listening.minimum_version = self._context.minimum_version
-            self._listening.verify_mode = self._context.verify_mode
-            if self._context.verify_mode is ssl.CERT_REQUIRED:
-                # A session begun before certificates were asked for must not be resumed past that.
-                self._listening.options |= ssl.OP_NO_TICKET
         logging.getLogger("ostiary").setLevel(settings.log_level)
 
     def report(self, seq: int) -> Report:
@@ -471,53 +453,20 @@ class Worker:
         try:
             await self._swapped.wait()
             tls = self.settings.tls
-            self._listening = self._listener_context(server_context(tls)) if tls else None
-            self._open, self._sockets = True, sockets
+            self._listener.open(sockets, server_context(tls) if tls else None)
             if "http" in self.stopped:
-                self._shut()
-            await self._listen()
+                self._listener.stop()
+            await self._listener.accept()
             await self._finished.wait()
         finally:
             ticking.cancel()
-            self._close()
+            self._listener.pause()
             self.log.close()
-
-    async def _listen(self) -> None:
-        """Accept connections, unless that is stopped."""
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets if not (self._servers or self.draining or "http" in self.stopped) else ():
-            server = await loop.create_server(
-                lambda: Client(self), sock=sock.dup(), ssl=self._listening, backlog=BACKLOG
-            )
-            self._servers.append(server)
-            if self.draining or "http" in self.stopped:  # meanwhile
-                self._close()
-
-    def _close(self) -> None:
-        servers, self._servers = self._servers, []
-        for server in servers:
-            server.close()
-
-    def _listener_context(self, first: ssl.SSLContext) -> ssl.SSLContext:
-        """The context that the listener keeps: at each handshake it hands over to the one of the current snapshot.
-
-        Certificates and client authorities come from that one; what a handshake has settled before the hand-over
-        (lowest version, whether a client certificate is asked for) is kept equal by `_configure`.
-        """
-
-        def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
-            if self._context is not None:
-                connection.context = self._context
-
-        first.sni_callback = choose
-        return first
 
     async def drain(self) -> None:
         """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
         self.draining = True
-        self._close()
-        for sock in self._sockets:
-            sock.close()
+        self._listener.close()
         for client in list(self.clients):
             client.drain()
         if not self.clients:
