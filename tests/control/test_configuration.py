@@ -90,9 +90,9 @@ def test_every_mistake_of_every_file_is_told_in_file_order(tmp_path: Path) -> No
         "main.yaml:6: state_dir: expected text, got a mapping",
         "main.yaml:7: store.url: expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE",
         "main.yaml:8: dialects.apifest.global_errors: Cannot load global errors configuration from directory lost.xml",
-        "main.yaml:9: nonsense: unknown setting; there are admin, bootstrap, cikit, deis, dialects, errors, gateway, "
-        "limits, log, login, mappings, oauth, passwords, pid_file, plugins, registration, routes, session, state_dir, "
-        "store, tokens, totp, upstreams",
+        "main.yaml:9: nonsense: unknown setting; there are admin, bootstrap, cikit, cluster, deis, dialects, "
+        "droplets, errors, gateway, limits, log, login, mappings, oauth, passwords, pid_file, plugins, registration, "
+        "routes, session, state_dir, store, tokens, totp, upstreams",
         "main.yaml:11: 'admin' stands twice here, first in line 10",
         "more.yaml:3: routes[0].upstream: no upstream is named nowhere; none is declared",
         "more.yaml:3: routes[0].match: no request has such a path: it is always read as /b/c",

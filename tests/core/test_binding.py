@@ -54,7 +54,6 @@ def test_nothing_said_is_every_default() -> None:
         ({"routes": [5]}, "routes[0]", "expected a mapping, got a whole number"),
         ({"upstreams": {"a b": {"servers": ["h:1"]}}}, "upstreams.a b",
          "the name: expected a name: letters, digits, _ . - and at most 64 of them, the first a letter or digit"),
-        ({"upstreams": {"a": {"servers": []}}}, "upstreams.a.servers", "expected at least one entry"),
         ({"upstreams": {"a": {"servers": ["h:1", "h"]}}}, "upstreams.a.servers[1]",
          "expected HOST:PORT, [IPV6]:PORT or unix:/PATH of a backend, such as 127.0.0.1:5000"),
         ({"errors": {"200": "x"}}, "errors.200", "the name: expected a whole number of at least 400"),

@@ -149,7 +149,8 @@ def stop(life: Life) -> Life:
 
 def stopped(life: Life, at: int, code: int | None, *, killed: bool) -> Life:
     """It has ended on request."""
-    return replace(_ended(life, Event.EXIT, at, code), clean=not killed)
+    after = _ended(life, Event.EXIT, at, code)
+    return after if after is life else replace(after, clean=not killed)
 
 
 def failed(life: Life, at: int, code: int | None) -> Life:
@@ -178,6 +179,9 @@ def ended(life: Life, at: int, code: int | None, restarts: Restarts, *, unwell: 
 
 
 def _ended(life: Life, event: Event, at: int, code: int | None) -> Life:
+    """What is over already does not end again."""
+    if (life.state, event) not in TABLE:
+        return life
     return replace(step(life, event), health="none", finished=at, exit_code=code, clean=False, due=0)
 
 
