@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.postgresql import Server, running
 
 HERE = Path(__file__).parent
+# What is promised is never a time: a machine that runs tests may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 NODES = {"conformance", "drivers", "e2e", "foreign"}
 """Folders whose tests run whole nodes, engines or browsers: one after the other, beside all others."""
 

@@ -157,8 +157,6 @@ def complaint(kind: Any, data: object, problem: str) -> str:
         return f"expected a whole number of {'at least' if bounds[1] == '>=' else 'at most'} {bounds[2]}"
     if "matching regex" in problem:
         return "expected a name: letters, digits, _ . - and at most 64 of them, the first a letter or digit"
-    if "of length >= 1" in problem:
-        return "expected at least one entry"
     if kind is Secret or kind in MEASURES:
         return problem.partition(" - at `")[0]
     if "recursion" in problem:
