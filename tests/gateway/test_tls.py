@@ -15,6 +15,7 @@ from tests.gateway.wire import Message, Recorder, Wire, backend, connected, ok, 
 
 from ostiary.core.snapshot import Gateway, Snapshot, Tls, Upstream, UpstreamTls
 from ostiary.gateway.worker import Worker
+from ostiary.link.messages import Change
 
 SHORT = 150_000
 LINES = [Line("* /a", "/b")]
@@ -305,3 +306,30 @@ async def test_a_large_body_passes_through_tls_on_both_sides(authority: Authorit
             answer = await wire.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             assert (answer.status, answer.body) == (200, body[::-1])
     assert recorder.requests[0].body == body
+
+
+async def test_a_service_that_starts_again_speaks_tls_as_the_configuration_says_by_then(
+    authority: Authority, pair: Pair
+) -> None:
+    async with tls_door(listening(pair)) as (worker, _, address, port):
+        worker.change(Change(1, stopped=["http"]))
+        install(worker, 2, LINES, [Upstream("u", (address,))], listening(pair, authority.path))
+        worker.change(Change(2, stopped=[]))
+        with pytest.raises(REFUSED):
+            async with connected(port, trusting(authority)) as wire:
+                await wire.ask(GET)
+        async with connected(port, trusting(authority, authority.sign("client"))) as wire:
+            assert (await wire.ask(GET)).status == 200
+
+
+async def test_who_was_shaking_hands_when_the_service_stopped_is_not_served(authority: Authority, pair: Pair) -> None:
+    async with tls_door(listening(pair)) as (worker, recorder, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.1)  # it is accepted by now
+        worker.change(Change(1, stopped=["http"]))
+        await writer.start_tls(trusting(authority), server_hostname="localhost")
+        wire = Wire(reader, writer)
+        assert (await wire.ask(GET)).status == 503
+        assert await wire.end() == b""
+        assert recorder.requests == []
+        await wire.close()
