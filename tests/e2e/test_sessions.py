@@ -374,3 +374,43 @@ async def test_a_node_that_is_stopped_answers_whole_and_ends(stage: Stage) -> No
     assert (answer.status, answer.body) == (200, b"{}")
     assert await line.rest() == b""
     assert await asyncio.wait_for(stage.node.process.wait(), LIMIT) == 0
+
+
+async def test_without_worker_processes_sessions_end_and_services_stop_and_start_just_so(place: Path) -> None:
+    async with staged(place, 0, "ann", "bob") as stage:
+        ann, bob = await stage.line("ann"), await stage.line("bob")
+        assert [row["user"] for row in await stage.who()] == ["ann", "bob"]
+        assert await stage.kick(user="ann") == ["ann"]
+        assert await ann.rest() == b""
+        assert (await stage.run("services.stop", services=["gateway"])).status == 200
+        assert await bob.rest() == b""
+        with pytest.raises(ConnectionError):
+            await stage.line()
+        assert (await stage.run("services.start")).json == {"stopped": []}
+        await stage.line("ann")
+
+
+async def test_a_hangup_signal_starts_what_was_stopped(stage: Stage) -> None:
+    assert (await stage.run("services.stop", services=["http"])).status == 200
+    stage.node.process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(LIMIT):
+        while (await stage.run("node.health")).json["stopped"]:
+            pass
+    await stage.line("ann")
+
+
+async def test_a_worker_that_dies_while_a_service_is_stopped_does_not_start_it(stage: Stage) -> None:
+    assert (await stage.run("services.stop", services=["http"])).status == 200
+    (old,) = stage.node.children("worker")
+    os.kill(old, signal.SIGKILL)
+    async with asyncio.timeout(LIMIT):
+        while [each for each in (await stage.run("node.health")).json["workers"] if not _new(each, old)]:
+            pass
+    with pytest.raises(ConnectionError):
+        await stage.line()
+    assert (await stage.run("services.start")).status == 200
+    await stage.line("ann")
+
+
+def _new(worker: dict[str, Any], old: int) -> bool:
+    return bool(worker["connected"] and worker["pid"] != old and worker["revision"])
