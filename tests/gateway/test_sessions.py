@@ -429,3 +429,16 @@ async def test_the_least_recent_users_of_a_shared_connection_end_first() -> None
         (client,) = worker.clients
         client.sign_off_idle(max(tally.last for tally in client.tallies() if tally.user == "u3") + 1)
         assert [row[0] for row in await who(worker, control)] == ["u0", "u1", "u4"]
+
+
+async def test_a_socket_that_was_stopped_by_a_predecessor_serves_when_it_is_started() -> None:
+    async with (
+        recording() as (_, address),
+        door(USERS, [Upstream("u", (address,))], QUIET, TOKENS) as (worker, _, port),
+    ):
+        worker.change(Change(1, stopped=["http"]))
+        worker._listener.stop()
+        worker.change(Change(2, stopped=[]))
+        async with connected(port) as wire:
+            await asyncio.sleep(0.1)  # it is read from before there is anything to read
+            assert (await wire.ask(get(BOB))).status == 200

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 BACKLOG = 4096
 
@@ -74,7 +73,8 @@ class Listener:
         """Let nobody connect."""
         self.pause()
         for sock in self._sockets:
-            with suppress(OSError):  # it does not listen: this was asked before
+            # Shut a second time (a predecessor did it) it may stay half shut: later connections would read nothing.
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 sock.shutdown(socket.SHUT_RD)
 
     def start(self) -> None:
