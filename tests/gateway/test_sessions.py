@@ -431,14 +431,17 @@ async def test_the_least_recent_users_of_a_shared_connection_end_first() -> None
         assert [row[0] for row in await who(worker, control)] == ["u0", "u1", "u4"]
 
 
-async def test_a_socket_that_was_stopped_by_a_predecessor_serves_when_it_is_started() -> None:
+async def test_a_first_request_on_its_way_is_answered_while_connections_end() -> None:
     async with (
         recording() as (_, address),
         door(USERS, [Upstream("u", (address,))], QUIET, TOKENS) as (worker, _, port),
+        connected(port) as fresh,
+        connected(port) as silent,
+        connected(port) as used,
     ):
+        assert (await used.ask(get(ALICE))).status == 200
+        await until(lambda: len(worker.clients) == 3)
         worker.change(Change(1, stopped=["http"]))
-        worker._listener.stop()
-        worker.change(Change(2, stopped=[]))
-        async with connected(port) as wire:
-            await asyncio.sleep(0.1)  # it is read from before there is anything to read
-            assert (await wire.ask(get(BOB))).status == 200
+        answer = await fresh.ask(get(BOB))
+        assert (answer.status, answer.one(b"connection")) == (200, b"close")
+        assert [await each.end() for each in (fresh, silent, used)] == [b""] * 3

@@ -334,7 +334,7 @@ async def delete(control: Control, call: Call, params: OwnUser) -> Done:
 
 @operation("users.set_password", own="user", target="user")
 async def set_password(control: Control, call: Call, params: SetPassword) -> Done:
-    """Set a password; it ends all that the user holds, but for the credential that asks (session.end_on_password_change)."""
+    """Set a password; it ends all that the user holds, but for the credential that asks (unless settings say else)."""
     found = await target(control, call, params.user)
     own = found.number == call.principal.number
     if own or params.current_password is not None:

@@ -33,6 +33,8 @@ ALONE = 2
 """Tallies of a connection that one user has: its own and nobody's."""
 FEW = 8
 """Users of directors that a connection of one user seems to have at most."""
+FIRST = 500_000_000
+"""Nanoseconds that a connection without any request yet is kept when connections are to end."""
 CLIENT_GONE = 499
 """The status that the access log and the metrics show where the client left before its answer."""
 
@@ -173,7 +175,7 @@ class Client(asyncio.Protocol):
             return
         exchange.match, exchange.fields = match, fields
         exchange.request_id = fields.request_id or worker.next_id()
-        exchange.close = fields.close or worker.draining
+        exchange.close = fields.close or worker.closing
         if fields.has_body:
             self._announced(fields)
         exchange.begin(now)
@@ -392,7 +394,7 @@ class Client(asyncio.Protocol):
         self._held = False
         if self.paused:
             self._resume()
-        if self.worker.draining:
+        if self.worker.closing:
             self.transport.close()
 
     def _again(self) -> None:
@@ -439,11 +441,18 @@ class Client(asyncio.Protocol):
     def drain(self) -> None:
         """End when the exchange under way has ended; at once where there is none."""
         if self.phase == IDLE and not self.buffer:
-            self.transport.close()
+            self._await_first()
         elif self.phase == TUNNEL:
             self.abort("draining")
         else:
             self.exchange.close = self.exchange.close or not self.exchange.head_sent
+
+    def _await_first(self) -> None:
+        """Nothing is under way: end, but give a first request that may be on its way a moment to be here."""
+        if self.exchange.started or self.tally.exchanges or self._signed:
+            self.transport.close()
+        else:
+            self.deadline = min(self.deadline, self.worker.now + FIRST)
 
     def expired(self) -> None:
         """The deadline is past."""

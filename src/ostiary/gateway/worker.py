@@ -107,6 +107,8 @@ class Worker:
         self.clients: set[Client] = set()
         self.streams: set[Exchange] = set()
         self.draining = False
+        self.closing = False
+        """Whether connections end with the exchange that they are in."""
         self.lease_until = 0
         self.now = monotonic_ns()
         self.stamp = b""
@@ -338,11 +340,12 @@ class Worker:
         """Stop these services and start the others, at once; what is under way may end."""
         ending, starting = stopped - self.stopped, self.stopped - stopped
         self.stopped = stopped
+        self.closing = self.draining or "http" in stopped
         if "http" in ending:
             self._listener.stop()
             for client in list(self.clients):
                 if not client.tunnelling():
-                    client.end_gently()
+                    client.drain()
         if "http" in starting and not self.draining:
             self._listener.start()
             self._work(self._listener.accept())
@@ -465,7 +468,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
-        self.draining = True
+        self.draining = self.closing = True
         self._listener.close()
         for client in list(self.clients):
             client.drain()
