@@ -20,7 +20,7 @@ run: setup
 	@$(BIN)/python examples/run.py
 
 test: setup check
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	@$(BIN)/ruff format --check .
