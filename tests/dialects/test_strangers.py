@@ -107,9 +107,16 @@ async def test_idle_strangers_keep_nobody_waiting(place: Place) -> None:
     idle = [await place.connect() for _ in range(200)]
     known = await place.connect(HEAD % (b"open", b"content-length: 2\r\n") + b"ok")
     assert await known.answer() == b"200 ok"
-    assert len(place.listener.connections) == MOST
-    for peer in idle[: 200 + 1 - MOST]:
+    for peer in idle[: 200 - MOST]:
         await peer.ended()
+    assert len(place.listener.connections) == MOST + 1
+
+
+async def test_many_who_come_at_once_and_ask_are_all_answered(place: Place) -> None:
+    peers = [await place.connect() for _ in range(4 * MOST)]
+    for peer in peers:
+        peer.writer.write(HEAD % (b"open", b"content-length: 2\r\n") + b"ok")
+    assert [await peer.answer() for peer in peers] == [b"200 ok"] * (4 * MOST)
 
 
 async def test_who_was_granted_something_stays_however_many_come(place: Place) -> None:

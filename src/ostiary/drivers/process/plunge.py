@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from ostiary.drivers.process import groups
 
 PR_SET_NO_NEW_PRIVS = 38
-RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that Python or the keeper treat in their own way."""
+RESTORED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+"""Signals that Python, the keeper, or whoever started all of this may treat in their own way."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
