@@ -127,6 +127,6 @@ class Crowd:
 
 
 async def each(url: str, requests: Sequence[bytes], size: int = 32) -> list[Answer]:
-    """The answers to all of them, over `size` connections."""
-    async with Crowd(url, size) as crowd:
+    """The answers to all of them, over at most `size` connections."""
+    async with Crowd(url, min(size, len(requests))) as crowd:
         return await crowd.answers(requests)
