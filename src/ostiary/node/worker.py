@@ -10,7 +10,6 @@ from ostiary.gateway.worker import Worker
 from ostiary.link.client import Client
 from ostiary.node.child import until_told
 from ostiary.node.log import open_log
-from ostiary.node.turns import take_turns_soon
 from ostiary.supervisor import GATEWAY
 
 
@@ -26,7 +25,6 @@ async def run(number: int, link: str) -> None:
     client = Client(number, os.getpid())
     worker = Worker(number, client)
     open_log(f"worker {number}", lambda: worker.settings.log_format)
-    take_turns_soon()
     async with asyncio.TaskGroup() as tasks:
         linking = tasks.create_task(client.run(link, worker))
         serving = tasks.create_task(worker.serve([socket.socket(fileno=GATEWAY)]))
