@@ -75,7 +75,7 @@ def main(node: str, gateway: str, admin: str, *words: str) -> None:
     """Be control of the node that the file `node` tells of, until told to end. `resume`: after a predecessor."""
     # Batch, for all its threads: control never preempts a worker that wakes up on the same core.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    # A worker gets its turn soon (turns.py) only while it has had less than its share: so control's is smaller.
+    # A worker on the same core gets its turn sooner the smaller control's share is.
     os.nice(NICE)
     # Collecting was a tenth of the CPU time of issues and introspections, and found next to nothing.
     gc.set_threshold(20_000, 20, 100)
