@@ -14,6 +14,7 @@ from ostiary.link.messages import Place, Question, Unsteer
 if TYPE_CHECKING:
     from ostiary.gateway.client import Client
     from ostiary.gateway.exchange import Exchange
+    from ostiary.gateway.fields import RequestFields
     from ostiary.gateway.upstream import Backend
 
 LONGEST_NAME = 255
@@ -82,7 +83,7 @@ class Director:
 
     __slots__ = (
         "_cookie", "_field", "_hashes", "_leaving", "_many_leaving", "_nameless", "_names", "_source", "_stays",
-        "_sweep", "expire", "upstream", "used",
+        "_sweep", "by_token", "expire", "upstream", "used",
     )  # fmt: skip
 
     def __init__(self, upstream: str, definition: Definition) -> None:
@@ -90,6 +91,8 @@ class Director:
         self._source, _, name = definition.user_from.partition(" ")
         self._field = b"cookie" if self._source == "cookie" else name.lower().encode()
         self._cookie = name
+        self.by_token = self._source == "token"
+        """Whether users are named by their tokens, so that each has a session."""
         self.expire = definition.user_expire * 1000
         self._names: dict[str, dict[str, Assigned]] = {}
         self._hashes: dict[Key, Assigned] = {}
@@ -114,11 +117,6 @@ class Director:
         if found.refresh < now:
             self._touch(found, now)
         return found
-
-    @property
-    def by_token(self) -> bool:
-        """Whether users are named by their tokens, so that each has a session."""
-        return self._source == "token"
 
     def connections(self, name: str) -> "set[Client]":
         """Those whose last exchange was this user's."""
@@ -226,14 +224,22 @@ class Director:
 
     def name(self, exchange: "Exchange") -> str:
         """The user's name where this upstream looks for it; empty: nobody is named there."""
-        if self._source == "token":
-            name = exchange.admitted.user if exchange.admitted is not None else ""
-        else:
-            values = [value for field, value in exchange.fields.pairs if field == self._field]
-            name = values[0].decode("utf-8", "replace") if len(values) == 1 else ""
-            if self._source == "cookie":
-                name = _cookie(name, self._cookie)
-        return name if len(name) <= LONGEST_NAME else ""
+        if self.by_token:
+            return _bounded(exchange.admitted.user) if exchange.admitted is not None else ""
+        fields = exchange.fields
+        if fields.named is None or fields.named[0] is not self:
+            fields.named = (self, _bounded(self._read(fields)))
+        return fields.named[1]
+
+    def _read(self, fields: "RequestFields") -> str:
+        """The name in these fields; remembered with them, because on a kept connection they mostly repeat."""
+        values = [value for field, value in fields.pairs if field == self._field]
+        name = values[0].decode("utf-8", "replace") if len(values) == 1 else ""
+        return _cookie(name, self._cookie) if self._source == "cookie" else name
+
+
+def _bounded(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else ""
 
 
 def _cookie(text: str, wanted: str) -> str:

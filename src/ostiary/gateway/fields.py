@@ -48,11 +48,13 @@ class RequestFields:
 
     __slots__ = (
         "address", "authorization", "chunked", "close", "digest", "expect", "has_body", "host", "kept", "length",
-        "minor", "pairs", "plain", "request_id", "upgrade",
+        "minor", "named", "pairs", "plain", "request_id", "upgrade",
     )  # fmt: skip
 
     def __init__(self, line: RequestLine, block: bytes, peer: Peer, trusted: Networks, most: int) -> None:
         fields = parse_fields(block, most)
+        self.named: tuple[object, str] | None = None
+        """Who is named here, and for which director that was found out."""
         self.length, self.chunked = framing(fields)
         if self.chunked and not line.minor:
             raise BadMessage(400, "Transfer-Encoding in HTTP/1.0")
