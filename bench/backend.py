@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import uvloop
 
-from ostiary.node.turns import take_turns_soon
+from bench.turns import take_turns_soon
 
 BODY: Final = b'{"hello":"world","items":[1,2,3,4,5,6,7,8,9,10]}'
 HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\nserver: up\r\ndate: Sat, 21 Nov 2026 00:00:00 GMT\r\n"

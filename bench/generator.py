@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from ostiary.node.turns import take_turns_soon
+from bench.turns import take_turns_soon
 
 clock = time.monotonic
 BEGUN = "begun"

@@ -1,4 +1,4 @@
-"""What a worker asks of the kernel, where the kernel tells what it gave."""
+"""What the load of a bench asks of the kernel, where the kernel tells what it gave."""
 
 import logging
 import os
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-
-from ostiary.node.turns import SHORT, take_turns_soon
+from bench.turns import SHORT, take_turns_soon
 
 T = TypeVar("T")
 
@@ -61,6 +60,6 @@ def test_an_unknown_machine_is_only_worth_a_line_for_who_looks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
-    with caplog.at_level(logging.DEBUG, "ostiary.node"):
+    with caplog.at_level(logging.DEBUG, "bench"):
         take_turns_soon()
     assert [record.getMessage() for record in caplog.records] == ["No short slices: unknown machine abacus"]

@@ -18,7 +18,7 @@ SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 ATTRIBUTES = Struct("=IIQiIQQQ")
 """sched_attr (sched_setattr(2)): size, policy, flags, nice, priority, runtime, deadline, period."""
 
-log = logging.getLogger("ostiary.node")
+log = logging.getLogger("bench")
 
 
 def take_turns_soon(nanoseconds: int = SHORT) -> None:
