@@ -7,9 +7,12 @@ backend joins. Ostiary's route without a director is in the same turns: the diff
 import asyncio
 import http.client
 import json
+import random
 import resource
 import sqlite3
 import time
+import timeit
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from statistics import median
@@ -28,6 +31,10 @@ from bench.process import Failed
 from bench.report import Figure, Outcome
 from bench.stage import Stage, job, say
 from ostiary.core.director import Board, DirectorRules, user_hash
+from ostiary.core.snapshot import Director
+from ostiary.core.snapshot import Upstream as Definition
+from ostiary.gateway.upstream import Upstream
+from ostiary.link.messages import Place, Question
 from ostiary.store.places import Wanted
 from ostiary.store.store import open_store
 
@@ -36,6 +43,8 @@ USER = "samik"
 MIB = 1 << 20
 TURN = 5_000
 LOOKS = 9
+KNOWN, LOOKED_UP = 100_000, 10_000
+"""Users that a worker knows, and how many of them are looked up."""
 WITHOUT = "Ostiary, round robin"
 EVEN = "/even"
 _WEIGHT = """
@@ -197,11 +206,27 @@ def operation(ostiary: Ostiary, name: str, params: dict[str, object]) -> Any:
     return json.loads(content)
 
 
+def look_up() -> float:
+    """Microseconds in which a worker that knows many users finds the backend of one, in this process."""
+    upstream = Upstream(Definition("u", (), "director", director=Director()), Counter())
+    director, backend, now = upstream.director, upstream.backend("127.0.0.1:80"), time.monotonic_ns()
+    if director is None:
+        raise Failed("an upstream with a director has none")
+    for number in range(KNOWN):
+        question = Question("u", "", f"user{number}")
+        director.take_in(Place(question, "127.0.0.1", backend.address, number, 900), backend, now)
+    names = [f"user{number}" for number in random.Random(1).sample(range(KNOWN), LOOKED_UP)]
+    return (
+        min(timeit.repeat(lambda: [director.find("", name, now) for name in names], number=10)) / 10 / LOOKED_UP * 1e6
+    )
+
+
 def outcome(stage: Stage, scores: Scores, absent: dict[str, str], found: Found) -> Outcome:
     """Figures and table."""
     steering = scores.cpu("Ostiary") - scores.cpu(WITHOUT)
     figures = [
         Figure("director_steering_us", steering, 2.0, "what steering a known user adds to a request, us of CPU"),
+        Figure("director_look_up_us", look_up(), 2.0, f"of that, finding one of {KNOWN:,} known users, us"),
         *(
             Figure(
                 f"director_cpu_vs_{name.lower()}", scores.cpu_ratio("Ostiary", name), None,
