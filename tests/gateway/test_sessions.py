@@ -445,3 +445,18 @@ async def test_a_first_request_on_its_way_is_answered_while_connections_end() ->
         answer = await fresh.ask(get(BOB))
         assert (answer.status, answer.one(b"connection")) == (200, b"close")
         assert [await each.end() for each in (fresh, silent, used)] == [b""] * 3
+
+
+async def test_a_second_stop_gives_what_is_under_way_its_whole_time() -> None:
+    async with gated(Gateway(access_log="", drain_timeout=600_000)) as (gate, recorder, worker, _, port):
+        worker.change(Change(1, stopped=["http"]))
+        await asyncio.sleep(0.4)
+        worker.change(Change(2, stopped=[]))
+        async with connected(port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(recorder.requests) == 1)
+            worker.change(Change(3, stopped=["http"]))
+            await asyncio.sleep(0.3)  # the first stop's time is over
+            gate.opened.set()
+            answer = await wire.answer()
+            assert (answer.status, answer.body) == (200, b"late")

@@ -104,6 +104,7 @@ class Worker:
         self.sessions = Sessions(self._id_prefix.decode())
         self.stopped: frozenset[str] = frozenset()
         """Services: `http`, `ws`."""
+        self._stopped_at: dict[str, int] = {}
         self.clients: set[Client] = set()
         self.streams: set[Exchange] = set()
         self.draining = False
@@ -350,13 +351,16 @@ class Worker:
             self._listener.start()
             self._work(self._listener.accept())
         if ending:
-            self._work(self._cut_late(ending))
+            moment = monotonic_ns()
+            self._stopped_at |= dict.fromkeys(ending, moment)
+            self._work(self._cut_late(moment))
 
-    async def _cut_late(self, ending: frozenset[str]) -> None:
-        """End what is still under way in services that were stopped, when the drain timeout is over."""
+    async def _cut_late(self, moment: int) -> None:
+        """End what is still under way in services that were stopped then and since, when the drain timeout is over."""
         await asyncio.sleep(self.settings.drain_timeout / 1e6)
+        over = {service for service in self.stopped if self._stopped_at.get(service) == moment}
         for client in list(self.clients):
-            if ("ws" if client.tunnelling() else "http") in ending & self.stopped:
+            if ("ws" if client.tunnelling() else "http") in over:
                 client.end_now(None, "service stopped")
 
     def _cut(self, change: Change) -> int:
