@@ -1,6 +1,7 @@
 """A driver without processes: droplets are entries of a dictionary that listen on real ports. It outlives control."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ class Life(Struct):
 
     spec: Spec
     seen: Seen
-    servers: list[asyncio.Server] = []
+    listeners: list[socket.socket] = []
     lines: list[bytes] = []
     starts: int = 0
 
@@ -141,31 +142,39 @@ class Memory:
 
     async def listen(self, droplet: str) -> None:
         """Have it answer on its ports."""
-        life = self._life(droplet)
+        life, loop = self._life(droplet), asyncio.get_running_loop()
         for port in life.spec.ports.values():
-            life.servers.append(await asyncio.start_server(self._serve, "127.0.0.1", port))
+            listener = socket.create_server(("127.0.0.1", port))
+            listener.setblocking(False)
+            loop.add_reader(listener, self._accept, listener)
+            life.listeners.append(listener)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        try:
-            await reader.readuntil(b"\r\n\r\n")
+    def _accept(self, listener: socket.socket) -> None:
+        # Not asyncio's own server: closed between accepting and the first turn of a connection, that one loses it.
+        with suppress(BlockingIOError):
+            task = asyncio.get_running_loop().create_task(self._serve(listener.accept()[0]))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, client: socket.socket) -> None:
+        loop, head = asyncio.get_running_loop(), b""
+        client.setblocking(False)
+        with client, suppress(ConnectionError):
+            while not head.endswith(b"\r\n\r\n"):
+                data = await loop.sock_recv(client, 4096)
+                if not data:
+                    return
+                head += data
             status = b"200 OK" if self.well else b"500 No"
-            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            await loop.sock_sendall(client, b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
 
     def end(self, droplet: str, code: int | None) -> None:
         """Its process ends."""
         life = self._life(droplet)
-        while life.servers:
-            life.servers.pop().close()
+        while life.listeners:
+            listener = life.listeners.pop()
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
         if life.seen.state == "running":
             self._tell(life, msgspec.structs.replace(life.seen, state="exited", exit_code=code, finished=self.clock()))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 from tests.gateway.certificates import Authority, Pair
 from tests.gateway.door import Line, door, install
 from tests.gateway.wire import Message, Recorder, Wire, backend, connected, ok, recording
@@ -322,14 +323,28 @@ async def test_a_service_that_starts_again_speaks_tls_as_the_configuration_says_
             assert (await wire.ask(GET)).status == 200
 
 
-async def test_who_was_shaking_hands_when_the_service_stopped_is_not_served(authority: Authority, pair: Pair) -> None:
-    async with tls_door(listening(pair)) as (worker, recorder, _, port):
+@pytest.mark.parametrize(("patience", "status", "served"), [(30_000_000, 200, 1), (0, 503, 0)])
+async def test_who_was_shaking_hands_when_the_service_stopped_has_the_drain_timeout(
+    authority: Authority, pair: Pair, patience: int, status: int, served: int
+) -> None:
+    async with tls_door(replace(listening(pair), drain_timeout=patience)) as (worker, recorder, _, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.sleep(0.1)  # it is accepted by now
         worker.change(Change(1, stopped=["http"]))
         await writer.start_tls(trusting(authority), server_hostname="localhost")
         wire = Wire(reader, writer)
-        assert (await wire.ask(GET)).status == 503
+        answer = await wire.ask(GET)
+        assert (answer.status, answer.one(b"connection")) == (status, b"close")
         assert await wire.end() == b""
-        assert recorder.requests == []
+        assert len(recorder.requests) == served
         await wire.close()
+
+
+async def test_who_was_shaking_hands_and_asks_nothing_is_let_go(authority: Authority, pair: Pair) -> None:
+    async with tls_door(listening(pair)) as (worker, _, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.1)
+        worker.change(Change(1, stopped=["http"]))
+        await writer.start_tls(trusting(authority), server_hostname="localhost")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()

@@ -95,6 +95,8 @@ class Client(asyncio.Protocol):
         if problem := worker.arrived(self):
             self._answer(503, None, b"retry-after: 1\r\n", problem)
             self.transport.close()
+        elif worker.closing:  # it was accepted, or shook hands, before that
+            self._await_first()
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)

@@ -176,7 +176,7 @@ class Worker:
     def arrived(self, client: Client) -> str:
         """A client has connected; gives why it cannot stay, or ""."""
         address = client.peer.address
-        if "http" in self.stopped:
+        if "http" in self.stopped and self._over("http"):
             return "service stopped"
         if len(self.clients) >= self.settings.max_connections:
             return "too many connections"
@@ -362,6 +362,10 @@ class Worker:
         for client in list(self.clients):
             if ("ws" if client.tunnelling() else "http") in over:
                 client.end_now(None, "service stopped")
+
+    def _over(self, service: str) -> bool:
+        """Whether the drain timeout of a stopped service is over."""
+        return monotonic_ns() - self._stopped_at[service] > self.settings.drain_timeout * 1000
 
     def _cut(self, change: Change) -> int:
         over = [exchange for exchange in self.streams if _touches(change, exchange)]
