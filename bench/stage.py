@@ -38,6 +38,15 @@ class Stage(NamedTuple):
             yield port
 
     @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """Neither core sleeps meanwhile."""
+        words = [sys.executable, "-m", "bench.awake"]
+        with contextlib.ExitStack() as stack:
+            for core in {self.cores.proxy, self.cores.load}:
+                stack.enter_context(Process(words, core, self.directory / f"awake-{core}.log"))
+            yield
+
+    @contextlib.contextmanager
     def ostiary(
         self, name: str, settings: Settings, routes: list[Settings] | None = None, workers: int = 1
     ) -> Iterator[Ostiary]:
