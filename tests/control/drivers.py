@@ -37,6 +37,8 @@ class Memory:
         """Whether those that listen say 200."""
         self.refusal: Refusal | None = None
         """What the next `create` refuses."""
+        self.defect: Exception | None = None
+        """What the next `stop` raises."""
         self.calls: list[tuple[str, str]] = []
         self.closed = 0
         self.running = 0
@@ -98,6 +100,9 @@ class Memory:
 
     async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
         self._here("stop", droplet)
+        if self.defect is not None:
+            defect, self.defect = self.defect, None
+            raise defect
         life = self._life(droplet)
         if life.seen.state != "running":
             return False

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -413,6 +414,43 @@ async def test_changes_and_their_refusals_are_in_the_audit_without_the_environme
     assert "hidden-value" not in str(records)
 
 
+async def test_what_is_wanted_is_in_the_audit_before_it_is_done(cikit: Cikit, droplets: Fleet) -> None:
+    await add(cikit, name="one")
+    droplets.engine.hold.clear()
+    restarting = asyncio.create_task(ask(cikit, "PATCH", "droplet/restart/one"))
+    await until(cikit, "starting")
+    known = [("droplets.create", "one", "done"), ("droplets.restart", "one", "done")]
+    assert await changes(cikit) == known
+    droplets.engine.hold.set()
+    assert (await restarting).status == 200
+    assert await changes(cikit) == known
+
+
+@pytest.mark.parametrize("query", ["", "?wait=false"])
+async def test_why_a_change_failed_stands_in_the_audit_after_who_wanted_it(
+    cikit: Cikit, droplets: Fleet, query: str
+) -> None:
+    ticks = count(cikit.house.now)
+    droplets.engine.clock = lambda: next(ticks)  # no two lives begin at the same moment
+    answer = await ask(cikit, "POST", f"droplet/add{query}", {"name": "one", "template": "crash"})
+    if query:
+        await finished(cikit, json.loads(answer.body)["href"])
+    assert await changes(cikit) == [("droplets.create", "one", "done"), ("droplets.create", "one", "droplet.failed")]
+    answer = await ask(cikit, "PATCH", f"droplet/start/one{query}")
+    if query:
+        await finished(cikit, json.loads(answer.body)["href"])
+    assert (await changes(cikit))[2:] == [
+        ("droplets.start", "one", "done"),
+        ("droplets.start", "one", "droplet.failed"),
+    ]
+
+
+async def changes(cikit: Cikit) -> list[tuple[str, str, str]]:
+    """What the audit has of changes of droplets, oldest first."""
+    records = [each for each in await cikit.house.audit() if each.operation.startswith("droplets.")]
+    return [(each.operation, each.target, each.outcome) for each in reversed(records)]
+
+
 # -- jobs
 
 
@@ -478,6 +516,27 @@ async def test_a_job_that_was_cut_off_is_interrupted(cikit: Cikit, droplets: Fle
     found = await finished(cikit, href)
     assert (found["state"], found["error"], found["errorId"]) == ("failed", "interrupted", 900)
     droplets.engine.hold.set()
+
+
+async def test_a_job_that_meets_a_mistake_of_ours_fails_and_says_where_to_look(
+    cikit: Cikit, droplets: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add(cikit, name="one")
+    await add(cikit, name="two")
+    droplets.engine.defect = RuntimeError("out of order")
+    href = await begun(cikit, "PATCH", "droplet/stop/one")
+    found = await finished(cikit, href)
+    ident = href.rpartition("/")[2]
+    text = f"Internal error; the log of Ostiary has it under job {ident}"
+    assert (found["state"], found["error"], found["errorId"]) == ("failed", text, 900)
+    [line] = [each for each in caplog.records if each.getMessage().startswith("A job failed")]
+    assert (line.getMessage(), line.exc_info) == ("A job failed: RuntimeError: out of order", None)
+    pairs = line.__dict__["pairs"]
+    assert (pairs["job"], pairs["operation"], pairs["droplet"]) == (ident, "droplets.stop", "one")
+    assert re.fullmatch(r"drivers\.py:\d+", pairs["where"])
+    assert (await changes(cikit))[2:] == [("droplets.stop", "one", "done"), ("droplets.stop", "one", "internal")]
+    assert (await finished(cikit, await begun(cikit, "PATCH", "droplet/stop/two")))["state"] == "done"
+    assert (await finished(cikit, await begun(cikit, "PATCH", "droplet/stop/one")))["state"] == "done"
 
 
 @pytest.mark.parametrize("ident", ["bla", "0" * 16, "%00", "x" * 15_000, "'--"])

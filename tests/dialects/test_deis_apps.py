@@ -123,6 +123,10 @@ async def test_there_are_so_many_apps_of_one_owner(deis: Apps) -> None:
     limit = (403, '{"detail":"You have reached the limit of apps."}')
     assert said(await deis.ask("POST", "/apps", {"id": "two"}, by="bob")) == limit
     await deis.made("two", by="al")
+    full = (409, '{"detail":"The new owner has reached the limit of apps"}')
+    assert said(await deis.ask("POST", "/apps/one", {"owner": "al"}, by="bob")) == full
+    assert body(await deis.ask("GET", "/apps/one", by="bob"))["owner"] == "bob"
+    assert said(await deis.ask("POST", "/apps/one", {"owner": "bob"}, by="bob")) == (200, "")
 
 
 APP_PATHS = [
@@ -485,7 +489,7 @@ async def test_values_are_sealed_and_in_no_log(deis: Apps) -> None:
     assert "s3cret-value" not in repr(await deis.house.audit())
 
 
-async def test_every_change_stands_in_the_audit_once(deis: Apps) -> None:
+async def test_every_change_stands_in_the_audit_and_one_that_takes_its_time_before_it_is_done(deis: Apps) -> None:
     await deis.made("shop")
     await deis.scaled("shop", web=1)
     await deis.ask("POST", "/apps/shop/perms", {"username": "al"}, by="bob")
@@ -498,12 +502,21 @@ async def test_every_change_stands_in_the_audit_once(deis: Apps) -> None:
     await deis.ask("DELETE", "/apps/shop", by="al")
     records: list[Any] = [each for each in await deis.house.audit() if each.operation.startswith("apps.")]
     assert [(each.name, each.operation, each.outcome) for each in records][::-1] == [
-        ("bob", "apps.create", "done"), ("bob", "apps.scale", "done"), ("bob", "apps.share", "done"),
-        ("bob", "apps.configure", "done"), ("bob", "apps.deploy", "done"), ("bob", "apps.restart", "done"),
-        ("bob", "apps.unshare", "done"), ("eve", "apps.delete", "app.unknown"), ("bob", "apps.transfer", "done"),
-        ("al", "apps.delete", "done"),
+        ("bob", "apps.create", "done"), ("bob", "apps.scale", "begun"), ("bob", "apps.scale", "done"),
+        ("bob", "apps.share", "done"), ("bob", "apps.configure", "begun"), ("bob", "apps.configure", "done"),
+        ("bob", "apps.deploy", "begun"), ("bob", "apps.deploy", "done"), ("bob", "apps.restart", "begun"),
+        ("bob", "apps.restart", "done"), ("bob", "apps.unshare", "done"), ("eve", "apps.delete", "app.unknown"),
+        ("bob", "apps.transfer", "done"), ("al", "apps.delete", "begun"), ("al", "apps.delete", "done"),
     ]  # fmt: skip
-    assert {each.target for each in records if each.outcome == "done"} == {"shop"}
+    assert {each.target for each in records if each.name != "eve"} == {"shop"}
+
+
+async def test_a_change_that_failed_after_it_began_says_so_in_the_audit(deis: Apps) -> None:
+    await deis.made("shop", template="never")
+    answer = await deis.ask("POST", "/apps/shop/scale", {"web": 1}, by="bob")
+    assert answer.status == 503
+    records: list[Any] = [each for each in await deis.house.audit() if each.operation == "apps.scale"]
+    assert [(each.target, each.outcome) for each in records][::-1] == [("shop", "begun"), ("shop", "app.unhealthy")]
 
 
 async def test_the_native_surface_has_the_same_apps(deis: Apps) -> None:

@@ -166,11 +166,31 @@ async def test_who_owns_an_app_stays_and_who_leaves_shares_none(store: Store) ->
     ann, bob = await people(store)
     await made(store, bob)
     assert await refused(store.users.delete(bob, RECORD)) == "user.owns_apps"
-    await store.apps.transfer("shop", ann, RECORD)
+    await store.apps.transfer("shop", ann, 1, RECORD)
     await store.apps.share("shop", bob, RECORD)
     assert (await store.apps.owned(ann), await store.apps.owned(bob)) == (1, 0)
     await store.users.delete(bob, RECORD)
     assert await count(store, "collaborators") == 0
+
+
+async def test_nobody_is_given_more_apps_than_one_may_have(store: Store) -> None:
+    ann, bob = await people(store)
+    await made(store, ann)
+    await made(store, bob, "other")
+    assert await refused(store.apps.transfer("shop", bob, 1, RECORD)) == "apps.full"
+    await store.apps.transfer("shop", ann, 1, RECORD)
+    await store.apps.transfer("shop", bob, 2, RECORD)
+    assert (await store.apps.owned(ann), await store.apps.owned(bob)) == (0, 2)
+
+
+async def test_who_wants_something_is_kept_together_with_it(store: Store) -> None:
+    kept = await store.droplets.create(droplet(1), "droplet", 9, replace(RECORD, target=""))
+    await store.droplets.live(kept.id, replace(kept.life, wanted="stopped"), RECORD)
+    await store.jobs.put(Job("1" * 16, "droplets.stop", kept.name, "queued", NOW), RECORD)
+    targets = [record.target for record in await store.audit.page(RecordFilter())]
+    assert targets == [RECORD.target, RECORD.target, kept.name]
+    assert await refused(store.droplets.create(droplet(2, kept.name), "droplet", 9, RECORD)) == "droplet.exists"
+    assert len(await store.audit.page(RecordFilter())) == 3
 
 
 async def test_a_release_is_proposed_then_in_force_or_withdrawn(store: Store) -> None:

@@ -182,6 +182,11 @@ async def held(control: Control, call: Call, ident: str, *, own: bool = False) -
         yield await reach(control, call, ident, own=own)
 
 
+async def begin(control: Control, call: Call) -> None:
+    """Have the audit know of a change that takes its time, before anything of it is done."""
+    await control.audit.append(call.begun(control.clock()))
+
+
 # Reading
 
 

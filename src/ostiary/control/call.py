@@ -12,6 +12,8 @@ from ostiary.store.ports import Record
 
 DONE = "done"
 """The outcome of what was not refused."""
+BEGUN = "begun"
+"""Of what goes on: another record says how it ended, unless control ended meanwhile."""
 MOST_TARGET = 255
 """Characters of a target that the audit keeps."""
 LONGEST_NAME = 42
@@ -25,6 +27,8 @@ class Trail(Struct):
     """Set when workers had to apply something."""
     recorded: bool = False
     """The audit record went into the store together with the change."""
+    lasting: bool = False
+    """A record is there, and the work goes on: should it fail, that stands in the audit too."""
 
     later: Change | None = None
     """What workers are to hear of after the answer."""
@@ -62,13 +66,23 @@ class Call(Struct, frozen=True):
         """The audit record of this call."""
         who = principal or self.principal
         about = target or self.target or self.trail.about
-        if outcome != DONE and len(about) > LONGEST_NAME:
+        if outcome != DONE and not self.trail.lasting and len(about) > LONGEST_NAME:
             about = handle(digest(about))
         about = about[:MOST_TARGET].replace("\0", "?").encode("utf-8", "replace").decode()
         return Record(
             at, who.kind, who.name, who.credential, self.address, self.surface, self.operation, about, outcome,
             self.request_id,
         )  # fmt: skip
+
+    def begun(self, at: int) -> Record:
+        """The record of a change that takes its time, to be kept before anything of it is done."""
+        self.trail.lasting = True
+        return self.record(at, BEGUN)
+
+    def wanted(self, at: int, target: str = "") -> Record:
+        """As `done`, of what is wanted from now on, and about to be brought about."""
+        self.trail.lasting = True
+        return self.done(at, target)
 
     def done(self, at: int, target: str = "", principal: Principal | None = None) -> Record:
         """The record of success, to be handed to the store with the change; the registry then writes no other."""

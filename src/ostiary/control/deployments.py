@@ -17,6 +17,7 @@ from ostiary.control.apps import (
     Id,
     OneApp,
     SomeContainers,
+    begin,
     build,
     chosen,
     container,
@@ -82,6 +83,7 @@ async def foresee_delete(control: Control, call: Call, params: OneApp) -> list[s
 async def delete(control: Control, call: Call, params: OneApp) -> Deleted:
     """Drain and remove all droplets of an app, then the app."""
     async with held(control, call, params.app, own=True) as app:
+        await begin(control, call)
         await control.formations.delete(app, call.done(control.clock()))
     return Deleted(app.id)
 
@@ -101,6 +103,7 @@ async def scale(control: Control, call: Call, params: Scale) -> AppShown:
     async with held(control, call, params.app) as app:
         check_scale(params.structure, app.structure, control.rules.apps.max_scale)
         wanted = ", ".join(f"{kind}={count}" for kind, count in params.structure.items())
+        await begin(control, call)
         try:
             await control.formations.scale(app, params.structure, call.done(control.clock()))
         except Unavailable as refusal:
@@ -162,6 +165,7 @@ def _next(
 
 
 async def _roll(control: Control, call: Call, app: App, release: Release, choice: Choice, text: str) -> None:
+    await begin(control, call)
     try:
         await control.formations.roll(app, release, choice, call.done(control.clock()))
     except Unavailable as refusal:
@@ -182,6 +186,7 @@ async def restart(control: Control, call: Call, params: SomeContainers) -> list[
     await foresee_restart(control, call, params)
     async with held(control, call, params.app) as app:
         placed = _restarted(control, app, params)
+        await begin(control, call)
         try:
             await control.formations.restart(placed)
         except Unavailable as refusal:

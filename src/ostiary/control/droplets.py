@@ -1,8 +1,8 @@
 """Droplets, as operators list, make and change them. What is done is the reconciler's."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
@@ -16,6 +16,7 @@ from ostiary.core.refusal import NotFound
 from ostiary.core.snapshot import SECOND
 from ostiary.drivers.port import Image
 from ostiary.store.fleet import Job
+from ostiary.store.ports import Record
 
 Name = Annotated[str, Meta(description="name of the droplet")]
 Wait = Annotated[bool, Meta(description="answer when it is done; false: at once, with a job")]
@@ -58,6 +59,12 @@ class ChangeDroplet(Struct, frozen=True):
 
     droplet: Name
     wait: Wait = True
+
+
+class Work(Protocol):
+    """A change of the droplet of that name, with its audit record."""
+
+    async def __call__(self, name: str, *, record: Record | None = None) -> object: ...
 
 
 class Lines(Struct, frozen=True):
@@ -155,9 +162,14 @@ def _checked(control: Control, params: CreateDroplet) -> Template:
 @operation("droplets.create", target="name", preview=foresee_making)
 async def create(control: Control, call: Call, params: CreateDroplet) -> Done:
     """Make a droplet and start it."""
-    name = await control.reconciler.make(recipe(_checked(control, params), params.env), params.name)
+    made = recipe(_checked(control, params), params.env)
+    name = await control.reconciler.make(made, params.name, record=call.wanted(control.clock()))
     call.trail.about = name
-    return await _done(control, call, name, partial(control.reconciler.begin, name), params.wait)
+    work = partial(control.reconciler.begin, name)
+    if not params.wait:
+        return Done(job=await control.jobs.begin(call, name, work))
+    await work()
+    return _done(control, name)
 
 
 @operation("droplets.start", target="droplet", preview=foresee)
@@ -185,21 +197,18 @@ async def delete(control: Control, call: Call, params: ChangeDroplet) -> Done:
     return await _change(control, call, params, control.reconciler.delete)
 
 
-async def _change(
-    control: Control, call: Call, params: ChangeDroplet, work: Callable[[str], Coroutine[Any, Any, object]]
-) -> Done:
-    control.reconciler.get(params.droplet)
-    control.reconciler.reach()
-    return await _done(control, call, params.droplet, partial(work, params.droplet), params.wait)
-
-
-async def _done(
-    control: Control, call: Call, name: str, work: Callable[[], Coroutine[Any, Any, object]], wait: bool
-) -> Done:
+async def _change(control: Control, call: Call, params: ChangeDroplet, work: Work) -> Done:
     """Do it now, or have it done."""
-    if not wait:
-        return Done(job=await control.jobs.begin(call.operation, name, work))
-    await work()
+    name = params.droplet
+    control.reconciler.get(name)
+    control.reconciler.reach()
+    if not params.wait:
+        return Done(job=await control.jobs.begin(call, name, partial(work, name)))
+    await work(name, record=call.wanted(control.clock()))
+    return _done(control, name)
+
+
+def _done(control: Control, name: str) -> Done:
     try:
         return Done(control.reconciler.get(name))
     except NotFound:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -11,9 +13,16 @@ from msgspec.structs import replace
 from ostiary.control.call import Call
 from ostiary.control.control import Control
 from ostiary.control.registry import operation
-from ostiary.core.refusal import NotFound, Refusal
+from ostiary.core.refusal import NotFound, Refusal, Unavailable
 from ostiary.store import fleet
 from ostiary.store.fleet import Job
+from ostiary.store.ports import Record
+
+DEFECT = "internal"
+"""Code of a job that failed for a reason that is no operator's."""
+RETRY = 1.0
+"""Seconds between two tries to keep what became of a job while the store is away."""
+Work = Callable[[], Coroutine[Any, Any, object]]
 
 log = logging.getLogger("ostiary.droplets")
 
@@ -37,13 +46,14 @@ class Jobs:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def begin(self, operation: str, droplet: str, work: Callable[[], Coroutine[Any, Any, object]]) -> Job:
-        """Have `work` done; the job as it is now."""
-        job = Job(self._entropy(8).hex(), operation, droplet, "queued", self._clock())
-        await self._store.put(job)
-        task = asyncio.get_running_loop().create_task(self._run(job, work))
+    async def begin(self, call: Call, droplet: str, work: Work) -> Job:
+        """Have `work` done, which `call` has asked for; the job as it is now. The audit knows of both."""
+        now = self._clock()
+        job = Job(self._entropy(8).hex(), call.operation, droplet, "queued", now)
+        await self._store.put(job, None if call.trail.recorded else call.wanted(now))
+        task = asyncio.get_running_loop().create_task(self._run(job, call, work))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
         return job
 
     async def get(self, ident: str) -> Job:
@@ -53,22 +63,40 @@ class Jobs:
             raise NotFound("job.unknown", "Job not found")
         return job
 
-    async def _run(self, job: Job, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        job = replace(job, state="running")
-        await self._store.put(job)
-        try:
-            await work()
-        except Refusal as refusal:
-            job = replace(job, state="failed", error=refusal.message, code=refusal.code)
-        else:
-            job = replace(job, state="done")
-        await self._store.put(replace(job, finished_at=self._clock()))
+    async def _run(self, job: Job, call: Call, work: Work) -> None:
+        await self._keep(replace(job, state="running"))
+        ended = await _outcome(job, work)
+        now = self._clock()
+        await self._keep(replace(ended, finished_at=now), call.record(now, ended.code) if ended.code else None)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            log.error("A job failed", exc_info=failure)
+    async def _keep(self, job: Job, record: Record | None = None) -> None:
+        """Keep how it is, as soon as the store takes it: else it would seem to go on for ever."""
+        while True:
+            try:
+                return await self._store.put(job, record)
+            except Unavailable as refusal:
+                log.warning("Job %s is %s, which cannot be kept yet: %s", job.id, job.state, refusal.message)
+            await asyncio.sleep(RETRY)
+
+
+async def _outcome(job: Job, work: Work) -> Job:
+    """Do it; the job as it ended. A mistake of ours ends it too: who asks hears of it, and where to find more."""
+    [failure] = await asyncio.gather(work(), return_exceptions=True)
+    if isinstance(failure, Refusal):
+        return replace(job, state="failed", error=failure.message, code=failure.code)
+    if isinstance(failure, BaseException):
+        _log(job, failure)
+        text = f"Internal error; the log of Ostiary has it under job {job.id}"
+        return replace(job, state="failed", error=text, code=DEFECT)
+    return replace(job, state="done")
+
+
+def _log(job: Job, defect: BaseException) -> None:
+    """Say it on a line, with the innermost place."""
+    frame = traceback.extract_tb(defect.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    pairs = {"job": job.id, "operation": job.operation, "droplet": job.droplet, "where": where}
+    log.error("A job failed: %s: %s", type(defect).__name__, defect, extra={"pairs": pairs})
 
 
 class OneJob(Struct, frozen=True):

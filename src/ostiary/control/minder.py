@@ -23,6 +23,7 @@ from ostiary.core.snapshot import SECOND
 from ostiary.drivers.absent import Absent
 from ostiary.drivers.port import Driver, Seen
 from ostiary.store import fleet
+from ostiary.store.ports import Record
 
 log = logging.getLogger("ostiary.droplets")
 
@@ -186,14 +187,14 @@ class Minder:
         self._taken.difference_update(charge.ports.values())
         charge.wake()
 
-    async def _want(self, charge: Charge, wanted: Wanted) -> None:
-        """Commit what is wanted, before anything is done for it."""
-        await self._commit(charge, lambda life: lifecycle.want(life, wanted))
+    async def _want(self, charge: Charge, wanted: Wanted, record: Record | None = None) -> None:
+        """Commit what is wanted and who wants it, before anything is done for it."""
+        await self._commit(charge, lambda life: lifecycle.want(life, wanted), record)
 
-    async def _commit(self, charge: Charge, change: Callable[[Life], Life]) -> None:
+    async def _commit(self, charge: Charge, change: Callable[[Life], Life], record: Record | None = None) -> None:
         """Keep a change of its life, then have it be so; what happened meanwhile is kept too."""
         kept = change(charge.life)
-        await self._store.live(charge.id, kept)
+        await self._store.live(charge.id, kept, record)
         charge.become(change(charge.life))
         if charge.life != kept:
             await self._note(charge)

@@ -98,7 +98,8 @@ async def transfer(control: Control, call: Call, params: SharedApp) -> AppShown:
     """Give an app to another user."""
     app = await reach(control, call, params.app, own=True)
     user = await named(control, call, params.user)
-    await control.apps.transfer(app.id, user.number, call.done(control.clock()))
+    most = control.rules.apps.max_apps
+    await control.apps.transfer(app.id, user.number, most, call.done(control.clock()))
     await note(control, call, app.id, f"transferred the app to {user.name}")
     changed = await control.apps.get(app.id)
     if changed is None:

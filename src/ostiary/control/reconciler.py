@@ -28,6 +28,7 @@ from ostiary.core.refusal import Conflict, NotFound, Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
 from ostiary.drivers.port import Driver, Seen, Usage
 from ostiary.store.fleet import Kept
+from ostiary.store.ports import Record
 
 log = logging.getLogger("ostiary.droplets")
 
@@ -103,7 +104,7 @@ class Reconciler(Minder):
         if self._reached:
             self._spawn(self._members.tell())
 
-    # What operators ask
+    # What operators ask. A `record` is committed with what is wanted.
 
     @property
     def driver(self) -> Driver:
@@ -133,7 +134,9 @@ class Reconciler(Minder):
         if charge.app:
             raise Conflict("droplet.app", f"The droplet belongs to app {charge.app}")
 
-    async def make(self, recipe: Recipe, name: str = "", place: Place | None = None) -> str:
+    async def make(
+        self, recipe: Recipe, name: str = "", place: Place | None = None, record: Record | None = None
+    ) -> str:
         """Keep a new droplet, which is wanted running; its name. `begin` starts it.
 
         Refuses Conflict `droplets.limit`, `droplet.exists`, Unavailable `driver.unavailable`, `ports.none`.
@@ -146,7 +149,7 @@ class Reconciler(Minder):
             sealed = self._vault.close(ident, sealed_text(recipe))
             kept = Kept(ident, name, recipe.template.name, self._clock(), ports, sealed, Life(), place)
             try:
-                kept = await self._store.create(kept, rules.prefix, rules.max)
+                kept = await self._store.create(kept, rules.prefix, rules.max, record)
             except Refusal as refusal:
                 self._taken.difference_update(ports.values())
                 if refusal.code != "port.taken":
@@ -174,25 +177,27 @@ class Reconciler(Minder):
         await self.begin(made)
         return self.get(made)
 
-    async def start(self, name: str) -> Droplet:
+    async def start(self, name: str, record: Record | None = None) -> Droplet:
         """Start it; one that runs goes on. Returns when it is ready. Refuses Conflict `droplet.failed`."""
         async with self._held(name) as charge:
-            await self._want(charge, "running")
+            await self._want(charge, "running", record)
             await self._bring_up(charge)
             return self._shown(charge)
 
-    async def stop(self, name: str) -> Droplet:
+    async def stop(self, name: str, record: Record | None = None) -> Droplet:
         """Drain and end it; returns when it has ended. Nothing starts it again but an operator."""
         async with self._held(name) as charge:
-            await self._want(charge, "stopped")
+            await self._want(charge, "stopped", record)
             await self._bring_down(charge)
             await self._note(charge)
             return self._shown(charge)
 
-    async def restart(self, name: str, recipe: Recipe | None = None, release: int | None = None) -> Droplet:
+    async def restart(
+        self, name: str, recipe: Recipe | None = None, release: int | None = None, record: Record | None = None
+    ) -> Droplet:
         """Drain and end it, and start it again, with a `recipe` made anew from that. Returns when it is ready."""
         async with self._held(name) as charge:
-            await self._want(charge, "running")
+            await self._want(charge, "running", record)
             # Until it is launched the store says that it is being ended and is wanted: a successor launches it.
             await self._bring_down(charge)
             if recipe is not None:
@@ -208,12 +213,12 @@ class Reconciler(Minder):
             await self._remake(charge, recipe, release)
             await (self._bring_up(charge) if alive else self._driver_makes(charge))
 
-    async def delete(self, name: str, *, owned: bool = False) -> None:
+    async def delete(self, name: str, *, owned: bool = False, record: Record | None = None) -> None:
         """Drain, end and remove it; returns when nothing of it is left. `owned`: its app asks."""
         if not owned:
             self.disposable(name)
         async with self._held(name) as charge:
-            await self._want(charge, "gone")
+            await self._want(charge, "gone", record)
             await self._bring_down(charge)
             await self._erase(charge)
 

@@ -150,6 +150,10 @@ class Registry:
         except RECORDED as refusal:
             await self.refused(control, declared.name, call, refusal)
             raise
+        except Refusal as refusal:
+            if call.trail.lasting:
+                await _ended(control, call, refusal)
+            raise
         if not call.trail.recorded:
             await control.audit.append(call.done(control.clock()))
         if call.trail.later is not None:
@@ -168,6 +172,14 @@ class Registry:
         if not self.get(name).reads and isinstance(refusal, RECORDED):
             call = msgspec.structs.replace(call, operation=name)
             await self._refusals.keep(control, call, refusal)
+
+
+async def _ended(control: Control, call: Call, refusal: Refusal) -> None:
+    """Have the audit say what stopped a change that had begun."""
+    try:
+        await control.audit.append(call.record(control.clock(), refusal.code))
+    except Unavailable as problem:
+        log.error("How %s ended is missing in the audit: %s", call.operation, problem.message)
 
 
 async def _rehearse(control: Control, declared: Operation, params: Struct, call: Call) -> list[str]:

@@ -25,6 +25,7 @@ _MINE = """
 _PAGE = f"{_APP} WHERE {_MINE} ORDER BY a.id LIMIT :most OFFSET :offset"
 _COUNT = f"SELECT COUNT(*) FROM apps a WHERE {_MINE}"
 _OWNED = "SELECT COUNT(*) FROM apps WHERE owner = :user"
+_OTHERS = "SELECT COUNT(*) FROM apps WHERE owner = :user AND number <> :number"
 _NUMBER = "SELECT number FROM apps WHERE id = :id"
 _ADD = """
 INSERT INTO apps (id, uuid, owner, template, release, structure, created, updated)
@@ -153,9 +154,12 @@ class SqlApps:
     async def owned(self, user: int) -> int:
         return int((await self._reader.each(lambda sql: sql.rows(_OWNED, user=user)))[0][0])
 
-    async def transfer(self, ident: str, owner: int, record: Record) -> None:
+    async def transfer(self, ident: str, owner: int, most: int, record: Record) -> None:
         def unit(sql: Sql) -> None:
             number = _number(sql, ident)
+            [(others,)] = sql.rows(_OTHERS, user=owner, number=number)
+            if others >= most:
+                raise Conflict("apps.full", "The new owner has reached the limit of apps")
             sql.change(_TRANSFER, number=number, owner=owner, at=record.at)
             sql.change(_UNSHARE, number=number, user=owner)
             log(sql, "app.transferred", ident, record)

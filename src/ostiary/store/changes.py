@@ -56,6 +56,8 @@ def newest(sql: Sql) -> int:
 
 def keep(sql: Sql, records: Sequence[Record]) -> None:
     """Append to the audit, each record linked to the one before."""
+    if not records:
+        return
     last = sql.row(_LAST_LINK)
     link = b"" if last is None else last[0] or b""
     rows: list[Row] = []

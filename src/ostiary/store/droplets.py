@@ -5,7 +5,9 @@ import msgspec
 from ostiary.core.droplets import Place, counted_name
 from ostiary.core.lifecycle import Life
 from ostiary.core.refusal import Conflict
+from ostiary.store.changes import keep
 from ostiary.store.fleet import Job, Kept
+from ostiary.store.ports import Record
 from ostiary.store.sql import Line, Row, Sql
 
 _COLUMNS = "id, name, template, created, ports, recipe, life, place"
@@ -65,7 +67,7 @@ def _free_name(sql: Sql, prefix: str) -> str:
             return name
 
 
-def _create(sql: Sql, droplet: Kept, prefix: str, most: int) -> Kept:
+def _create(sql: Sql, droplet: Kept, prefix: str, most: int, record: Record | None) -> Kept:
     [(count,)] = sql.rows(_COUNT)
     if count >= most:
         raise Conflict("droplets.limit", "The limit of droplets is reached")
@@ -77,6 +79,8 @@ def _create(sql: Sql, droplet: Kept, prefix: str, most: int) -> Kept:
     if not added:
         raise Conflict("droplet.exists", "Droplet name is already taken")
     _add_ports(sql, droplet)
+    if record is not None:
+        keep(sql, [msgspec.structs.replace(record, target=droplet.name)])
     return droplet
 
 
@@ -96,11 +100,15 @@ class SqlDroplets:
     async def all(self) -> list[Kept]:
         return [_kept(row) for row in await self._lister.each(lambda sql: sql.rows(_ALL))]
 
-    async def create(self, droplet: Kept, prefix: str, most: int) -> Kept:
-        return await self._writer.each(lambda sql: _create(sql, droplet, prefix, most))
+    async def create(self, droplet: Kept, prefix: str, most: int, record: Record | None = None) -> Kept:
+        return await self._writer.each(lambda sql: _create(sql, droplet, prefix, most, record))
 
-    async def live(self, ident: str, life: Life) -> None:
-        await self._writer.each(lambda sql: sql.change(_LIVE, id=ident, life=_text(life)))
+    async def live(self, ident: str, life: Life, record: Record | None = None) -> None:
+        def unit(sql: Sql) -> None:
+            sql.change(_LIVE, id=ident, life=_text(life))
+            keep(sql, [record] if record else [])
+
+        await self._writer.each(unit)
 
     async def remake(self, droplet: Kept) -> None:
         def unit(sql: Sql) -> None:
@@ -129,13 +137,15 @@ class SqlJobs:
         self._writer = writer
         self._reader = reader
 
-    async def put(self, job: Job) -> None:
-        await self._writer.each(
-            lambda sql: sql.change(
+    async def put(self, job: Job, record: Record | None = None) -> None:
+        def unit(sql: Sql) -> None:
+            sql.change(
                 _PUT_JOB, id=job.id, operation=job.operation, droplet=job.droplet, state=job.state,
                 created=job.created_at, finished=job.finished_at, error=job.error, code=job.code,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            keep(sql, [record] if record else [])
+
+        await self._writer.each(unit)
 
     async def get(self, ident: str) -> Job | None:
         row = await self._reader.each(lambda sql: sql.row(_GET_JOB, id=ident))

@@ -90,14 +90,15 @@ class Droplets(Protocol):
     async def all(self) -> list[Kept]:
         """Every droplet, oldest first."""
 
-    async def create(self, droplet: Kept, prefix: str, most: int) -> Kept:
+    async def create(self, droplet: Kept, prefix: str, most: int, record: Record | None = None) -> Kept:
         """Keep a new one; without a name it gets the prefix and the next number. Its ports are its own from now on.
 
-        Refuses Conflict `droplets.limit` beyond `most`, `droplet.exists`, `port.taken`.
+        The record will be about its name. Refuses Conflict `droplets.limit` beyond `most`, `droplet.exists`,
+        `port.taken`.
         """
 
-    async def live(self, ident: str, life: Life) -> None:
-        """Keep what is known of its life and what is wanted of it. One that is gone stays gone."""
+    async def live(self, ident: str, life: Life, record: Record | None = None) -> None:
+        """Keep what is known of its life and what is wanted of it, and who wants it. One that is gone stays gone."""
 
     async def remake(self, droplet: Kept) -> None:
         """Have it made from something else; its id and its name stay. Refuses Conflict `port.taken`."""
@@ -107,8 +108,8 @@ class Droplets(Protocol):
 
 
 class Jobs(Protocol):
-    async def put(self, job: Job) -> None:
-        """Keep a job, or what has become of it."""
+    async def put(self, job: Job, record: Record | None = None) -> None:
+        """Keep a job, or what has become of it, with its audit record."""
 
     async def get(self, ident: str) -> Job | None:
         """The job of that id."""
@@ -135,8 +136,8 @@ class Apps(Protocol):
     async def owned(self, user: int) -> int:
         """How many the user owns."""
 
-    async def transfer(self, ident: str, owner: int, record: Record) -> None:
-        """Give it to another user. Refuses NotFound `app.unknown`."""
+    async def transfer(self, ident: str, owner: int, most: int, record: Record) -> None:
+        """Give it to another user. Refuses NotFound `app.unknown`, Conflict `apps.full`: that user has `most`."""
 
     async def delete(self, ident: str, record: Record) -> None:
         """Forget it with all that belongs to it. Refuses NotFound `app.unknown`."""
