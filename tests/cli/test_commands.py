@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.cli.conftest import Served
 from tests.dialects.house import PASSWORD
 from typer.testing import CliRunner, Result
 
-from ostiary.cli import app
+from ostiary.cli import COMMANDS, app
 from ostiary.control.subjects import registry
 
 Run = Callable[..., Result]
@@ -33,6 +34,16 @@ def test_every_operation_is_a_command(run: Run) -> None:
         result = run("operations", subject, verb.replace("_", "-"), "--help")
         assert result.exit_code == 0, result.output
         assert operation.summary.split()[0] in result.output
+
+
+def test_the_first_help_names_every_command(run: Run) -> None:
+    shown = [line.removeprefix("│").split(maxsplit=1)[0] for line in run("--help").stdout.splitlines() if "│ " in line]
+    assert set(COMMANDS) | {"scopes", "droplets", "director"} <= set(shown)
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"ostiary {metadata.version('ostiary')}\n")
 
 
 def test_a_result_is_a_table_or_json(run: Run) -> None:

@@ -3,7 +3,8 @@
 What a command is made with is imported when it is asked for, by name: most commands need little of it.
 """
 
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -57,6 +58,12 @@ class Commands(TyperGroup):
         return names.shell_complete(typer.Context(names), incomplete)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ostiary {metadata.version('ostiary')}")
+        raise typer.Exit
+
+
 app = typer.Typer(name="ostiary", cls=Commands, no_args_is_help=True, pretty_exceptions_show_locals=False)
 
 
@@ -64,7 +71,11 @@ app = typer.Typer(name="ostiary", cls=Commands, no_args_is_help=True, pretty_exc
     epilog="Exit status: 0 done, 1 refused or failed, 2 the words make no sense, 3 nobody answers or nothing runs, "
     "4 not signed in or not permitted, 5 there is no such thing."
 )
-def ostiary() -> None:
+def ostiary(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None:
     """An API gateway whose operations are part of the product."""
 
 

@@ -11,7 +11,11 @@ def loaded(name: str, place: str) -> Any:
     """The command of a function, or the group of a Typer, at `module:attribute`."""
     module, _, attribute = place.partition(":")
     found = getattr(import_module(module), attribute)
-    return typer.main.get_command(found) if isinstance(found, typer.Typer) else made(name, found)
+    if not isinstance(found, typer.Typer):
+        return made(name, found)
+    group = typer.main.get_command(found)
+    group.name = name  # help lists it by that
+    return group
 
 
 def made(name: str, function: Callable[..., None], summary: str | None = None) -> Any:
