@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.gateway.door import Line, door
 from tests.gateway.wire import Recorder, backend, connected, ok, read_body, read_head, recording
+from tests.undisturbed import undisturbed
 
 from ostiary.core.snapshot import Gateway, Plugin, Policy, Upstream
 from ostiary.gateway.worker import Worker
@@ -145,6 +146,7 @@ class Range:
                 pass  # it has closed already
             return await wire.end()
 
+    @undisturbed
     async def lives(self) -> None:
         """The next request is served as ever."""
         async with connected(self.port) as wire:
@@ -237,7 +239,7 @@ async def _range() -> AsyncGenerator[Range]:
     defects: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: defects.append(context))
     async with recording() as (recorder, address), backend(wild) as other:
-        upstreams = [Upstream("u", (address,), timeout=SHORT), Upstream("w", (other,), timeout=SHORT)]
+        upstreams = [Upstream("u", (address,)), Upstream("w", (other,), timeout=SHORT)]
         async with door(LINES, upstreams, GATEWAY) as (worker, _, port):
             yield Range(worker, port, recorder, defects, wild_answers)
 
@@ -321,10 +323,10 @@ def test_mutated_answers_of_backends_are_passed_on_or_end_the_exchange(runner: a
 
 def test_deadlines_are_still_kept_after_all_that(runner: asyncio.Runner, place: Range) -> None:
     async def late() -> None:
-        await volley(place, mutated(REQUESTS, 100, 99), 16)
         async with connected(place.port) as wire:
             answer = await wire.ask(b"GET /a HTTP/1.1\r\nHost")
             assert answer.status == 408
             assert await wire.end() == b""
 
-    runner.run(late())
+    runner.run(volley(place, mutated(REQUESTS, 100, 99), 16))
+    runner.run(undisturbed(late)())

@@ -73,7 +73,7 @@ class FakeControl:
         """What the worker says of order `seq`, when it has done it."""
         while seq not in self.results:
             self.heard.clear()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await self.heard.wait()
         return self.results[seq]
 

@@ -10,7 +10,8 @@ from time import monotonic_ns
 import msgspec
 import pytest
 from tests.gateway.door import FOREVER, FakeControl, Line, door, install
-from tests.gateway.wire import Message, Recorder, Wire, connected, ok, recording, until
+from tests.gateway.wire import PATIENCE, Message, Recorder, Wire, connected, ok, recording, until
+from tests.undisturbed import undisturbed
 
 from ostiary.core.admission import Admission
 from ostiary.core.limit import Limit
@@ -237,11 +238,12 @@ async def test_without_a_lease_control_is_asked_when_it_lends_one_again() -> Non
         assert len(on.control.asked) == 2
 
 
+@undisturbed
 async def test_a_remembered_token_passes_up_to_the_moment_it_expires() -> None:
     expires = time.time_ns() // 1000 + 300_000
     async with stage(route(USER), tokens={"t": Admission("app", "ann", ("basic",), expires)}) as on:
         passed = refused = 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not refused:
                 before = time.time_ns() // 1000
                 answer = await on.wire.ask(get("/a", "t"))
@@ -361,6 +363,7 @@ async def test_a_large_limit_is_drawn_in_batches_and_grants_all_of_its_quota() -
         assert on.control.draws <= 80
 
 
+@undisturbed
 async def test_a_refusal_is_remembered_until_the_limit_allows_again() -> None:
     async with stage(route(Policy(limit=limited(1, "route", 300_000)))) as on:
         assert await allowed(on, get("/a"))
@@ -445,7 +448,7 @@ async def test_without_control_a_limit_tells_what_it_has_left_by_itself() -> Non
 async def test_many_that_wait_for_one_limit_get_exactly_its_quota() -> None:
     async with stage(route(Policy(limit=limited(10, "route")))) as on:
         wires = [connected(on.port) for _ in range(20)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             opened = [await each.__aenter__() for each in wires]
             answers = await asyncio.gather(*(wire.ask(get("/a")) for wire in opened))
             for each in wires:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 from tests.gateway.door import Line, door
 from tests.gateway.wire import Message, connected, recording
+from tests.undisturbed import undisturbed
 
 from ostiary.core.snapshot import Gateway, Policy, Upstream
 
@@ -400,6 +401,7 @@ async def test_a_body_as_large_as_allowed_passes() -> None:
 
 
 @pytest.mark.parametrize("said", [b"G", b"GET /a HTTP/1.1\r\n", GOOD[:-1], b"\r\n"], ids=str)
+@undisturbed
 async def test_a_slow_head_is_answered_with_408(said: bytes) -> None:
     async with (
         recording() as (recorder, address),
@@ -412,6 +414,7 @@ async def test_a_slow_head_is_answered_with_408(said: bytes) -> None:
         assert recorder.connections == 0
 
 
+@undisturbed
 async def test_a_head_that_trickles_in_gets_no_more_time() -> None:
     gateway = Gateway(access_log="", head_timeout=SHORT)
     async with (
@@ -443,6 +446,7 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
     [post(b"Content-Length: 5\r\n", b"abc"), post(CHUNKED, b"5\r\nab"), post(CHUNKED)],
     ids=["length", "chunk", "none"],
 )
+@undisturbed
 async def test_a_slow_body_is_answered_with_408(said: bytes) -> None:
     async with (
         recording() as (recorder, address),
@@ -455,6 +459,7 @@ async def test_a_slow_body_is_answered_with_408(said: bytes) -> None:
         assert recorder.requests == []
 
 
+@undisturbed
 async def test_a_slow_body_that_nobody_wants_ends_the_connection() -> None:
     gateway = Gateway(access_log="", body_timeout=SHORT)
     async with door([], [], gateway) as (_, _, port), connected(port) as wire:

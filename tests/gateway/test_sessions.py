@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.gateway.door import FakeControl, Line, build, door
 from tests.gateway.test_streams import LATER, QUIET, SWITCHED, echo
-from tests.gateway.wire import Message, Recorder, Reply, backend, connected, ok, recording, until
+from tests.gateway.wire import PATIENCE, Message, Recorder, Reply, backend, connected, ok, recording, until
+from tests.undisturbed import undisturbed
 
 from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Gateway, Policy, Upstream
@@ -198,7 +199,7 @@ async def test_a_kick_ends_a_tunnel_on_both_sides() -> None:
         assert await who(worker, control) == [("alice", "ws", "127.0.0.1")]
         assert await told(worker, control, Kick(["alice"])) == ["alice"]
         assert await wire.end() == b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
 
 
@@ -302,7 +303,7 @@ async def test_a_stopped_service_refuses_connections_until_it_is_started() -> No
 
 def _refused(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -447,6 +448,7 @@ async def test_a_first_request_on_its_way_is_answered_while_connections_end() ->
         assert [await each.end() for each in (fresh, silent, used)] == [b""] * 3
 
 
+@undisturbed
 async def test_a_second_stop_gives_what_is_under_way_its_whole_time() -> None:
     async with gated(Gateway(access_log="", drain_timeout=600_000)) as (gate, recorder, worker, _, port):
         worker.change(Change(1, stopped=["http"]))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.gateway.door import Line, door, install
-from tests.gateway.wire import Message, Reply, Talk, backend, connected, ok, recording, says, until
+from tests.gateway.wire import PATIENCE, Message, Reply, backend, connected, ok, recording, says, until
+from tests.listening import Talk
+from tests.undisturbed import undisturbed
 
 from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Gateway, Plugin, Policy, Upstream
@@ -226,6 +228,7 @@ async def test_a_slow_backend_takes_64_mib_while_memory_stays_flat() -> None:
         assert most - before < 16 * MIB
 
 
+@undisturbed
 async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
     sent = [0]
     async with (
@@ -240,6 +243,7 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
         assert sent[0] < 64 * MIB
 
 
+@undisturbed
 async def test_a_client_that_reads_slowly_but_steadily_is_not_given_up() -> None:
     sent = [0]
     async with (
@@ -367,6 +371,7 @@ async def test_what_may_not_become_a_tunnel_is_asked_without_upgrade(said: bytes
         assert (got.all(b"upgrade"), got.all(b"connection")) == ([], [])
 
 
+@undisturbed
 async def test_a_tunnel_that_nobody_uses_is_ended() -> None:
     async with (
         backend(echo) as address,
@@ -588,6 +593,7 @@ async def test_a_drain_closes_what_is_idle_and_lets_the_rest_end() -> None:
                 pass
 
 
+@undisturbed
 async def test_a_drain_ends_tunnels_and_what_takes_too_long() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -606,7 +612,7 @@ async def test_a_drain_ends_tunnels_and_what_takes_too_long() -> None:
             assert (await one.ask(UPGRADE % b"")).status == 101
             await two.say(b"GET /s HTTP/1.1\r\nHost: x\r\n\r\n")
             await two.head()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(PATIENCE):
                 await worker.drain()
             assert await one.end() == b""
             assert await two.end() == b"ab"

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from tests.gateway.certificates import Authority, Pair
 from tests.gateway.door import Line, door, install
-from tests.gateway.wire import Message, Recorder, Wire, backend, connected, ok, recording
+from tests.gateway.wire import PATIENCE, Message, Recorder, Wire, backend, connected, ok, recording
 
 from ostiary.core.snapshot import Gateway, Snapshot, Tls, Upstream, UpstreamTls
 from ostiary.gateway.worker import Worker
@@ -175,7 +175,7 @@ async def test_a_session_begun_before_does_not_get_around_client_certificates(au
 def _session(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
     """One request on a connection that resumes `session`; the session to resume next time."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock,
         context.wrap_socket(sock, server_hostname="localhost", session=session) as tls,
     ):
         tls.sendall(GET)
@@ -346,5 +346,5 @@ async def test_who_was_shaking_hands_and_asks_nothing_is_let_go(authority: Autho
         await asyncio.sleep(0.1)
         worker.change(Change(1, stopped=["http"]))
         await writer.start_tls(trusting(authority), server_hostname="localhost")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()

@@ -9,7 +9,20 @@ from pathlib import Path
 
 import pytest
 from tests.gateway.door import Line, door
-from tests.gateway.wire import Message, Recorder, Reply, Wire, backend, closed_port, connected, ok, recording, until
+from tests.gateway.wire import (
+    PATIENCE,
+    Message,
+    Recorder,
+    Reply,
+    Wire,
+    backend,
+    closed_port,
+    connected,
+    ok,
+    recording,
+    until,
+)
+from tests.undisturbed import undisturbed
 
 from ostiary.core.snapshot import Gateway, Policy, Upstream
 
@@ -54,6 +67,7 @@ async def test_a_connection_is_used_again() -> None:
         assert worker.upstreams["u"].backends[0].connections == 1
 
 
+@undisturbed
 async def test_an_unused_connection_is_closed_after_its_time() -> None:
     async with (
         recording() as (recorder, address),
@@ -249,6 +263,7 @@ async def test_a_backend_that_refuses_is_passed_over() -> None:
         assert [each.body for each in fleet.recorders[0].requests if each.body] == [b"abc"] * 6
 
 
+@undisturbed
 async def test_a_backend_that_refused_is_tried_again_after_its_time() -> None:
     async with AsyncExitStack() as stack:
         fleet = Fleet()
@@ -308,6 +323,7 @@ async def test_no_more_connections_than_allowed_and_the_rest_wait_their_turn() -
         assert worker.upstreams["u"].backends[0].active == 0
 
 
+@undisturbed
 async def test_who_waits_too_long_for_a_connection_gets_504_and_leaves_the_queue() -> None:
     gate = asyncio.Event()
 
@@ -362,7 +378,7 @@ async def test_who_waits_learns_at_once_that_nobody_can_be_reached() -> None:
     upstream = Upstream("u", (closed_port(),), max_connections=1)
     async with door(LINES, [upstream], QUIET) as (_, _, port), AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(connected(port)) for _ in range(5)]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             answers = await asyncio.gather(*(wire.ask(GET) for wire in wires))
         assert [answer.status for answer in answers] == [502] * 5
 
@@ -432,6 +448,7 @@ async def test_a_backend_that_says_nothing_gives_504_and_500_for_apifest(compat:
         assert worker.upstreams["u"].backends[0].connections <= 1
 
 
+@undisturbed
 async def test_a_backend_that_stops_in_the_middle_of_its_answer_ends_the_clients_connection() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -448,6 +465,7 @@ async def test_a_backend_that_stops_in_the_middle_of_its_answer_ends_the_clients
         assert await wire.end() == b"ab"
 
 
+@undisturbed
 async def test_an_answer_that_keeps_coming_may_take_longer_than_the_timeout() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -464,6 +482,7 @@ async def test_an_answer_that_keeps_coming_may_take_longer_than_the_timeout() ->
         await ask(wire, GET, 200, b"x" * 10)
 
 
+@undisturbed
 async def test_a_routes_timeout_counts_for_the_whole_exchange() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -505,6 +524,7 @@ async def test_a_backend_that_does_not_accept_gives_504() -> None:
             assert worker.upstreams["u"].backends[0].active == 0
 
 
+@undisturbed
 async def test_a_connection_that_fails_too_late_does_not_touch_the_next_exchange() -> None:
     """The first exchange is given up before connecting fails; the next one on its connection waits for another."""
     gate = asyncio.Event()

@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.listening import Talk, listening
+
 Fields = list[tuple[bytes, bytes]]
-PATIENCE = 5.0
-"""Seconds that anything may take before a test fails."""
+PATIENCE = 30.0
+"""Seconds that anything may take before a test fails; a machine that runs tests may be busy."""
 
 
 @dataclass
@@ -191,37 +193,11 @@ def ok(body: bytes = b"ok", head: bytes = b"") -> bytes:
     return b"HTTP/1.1 200 OK\r\n%scontent-length: %d\r\n\r\n%s" % (head, len(body), body)
 
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 @asynccontextmanager
 async def backend(talk: Talk, context: ssl.SSLContext | None = None, path: str = "") -> AsyncIterator[str]:
     """A backend that has `talk` on each connection (and then closes it), at a port or at a path; its address."""
-    talks: set[asyncio.Task[None]] = set()
-
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        talks.add(task)
-        try:
-            await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            talks.discard(task)
-            writer.close()
-
-    if path:
-        server = await asyncio.start_unix_server(one, path)
-    else:
-        server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=context, limit=1 << 20)
-    try:
-        yield f"unix:{path}" if path else f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(talks):
-            task.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
+    async with listening(talk, path=path, context=context) as listener:
+        yield f"unix:{path}" if path else f"127.0.0.1:{listener.port}"
 
 
 @asynccontextmanager
