@@ -54,7 +54,7 @@ class Slow(Workers):
 
     async def until(self, count: int) -> list[Drain]:
         """The drains, once there are so many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.drains) < count:
                 self._news.clear()
                 await self._news.wait()

@@ -36,7 +36,7 @@ class Market(Node):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         templates = {**RULES.templates, LARGE.name: LARGE}
-        self.rules = replace(RULES, templates=templates, lock_timeout=SECOND // 20)
+        self.rules = replace(RULES, templates=templates)
 
     async def begin(self) -> None:
         await super().begin()
@@ -193,7 +193,7 @@ async def test_when_the_engine_goes_away_a_release_is_taken_back_once_it_is_ther
     market.engine.hold.set()
     assert (await refused(rolling))[0] == "driver.unavailable"
     market.engine.away = False
-    deadline = asyncio.get_running_loop().time() + 20
+    deadline = asyncio.get_running_loop().time() + 60
     while not await whole(market):
         assert asyncio.get_running_loop().time() < deadline, market.places()
         await asyncio.sleep(0.02)
@@ -223,6 +223,7 @@ async def test_types_are_those_of_the_template_and_those_that_there_are(market: 
 
 
 async def test_an_app_is_changed_by_one_at_a_time(market: Market) -> None:
+    market.rules = replace(market.rules, lock_timeout=SECOND // 20)
     async with market.formations.held("shop"), market.formations.held("other"):
         with pytest.raises(Exception, match=r"^Another operation on shop is in progress\.$"):
             async with market.formations.held("shop"):
@@ -241,6 +242,7 @@ async def test_variables_sealed_with_another_key_are_not_taken_for_none(market: 
 
 async def test_what_is_to_be_removed_is_removed_although_another_cannot_be(market: Market) -> None:
     await market.scale(3)
+    market.rules = replace(market.rules, lock_timeout=SECOND // 20)
     async with market.control._held("shop.web.3"):
         code, _ = await refused(market.scale(1))
     assert code == "droplet.busy"
@@ -259,7 +261,7 @@ async def test_when_the_engine_goes_away_in_a_scale_what_it_made_is_removed_once
     market.engine.hold.set()
     assert (await refused(scaling))[0] == "driver.unavailable"
     market.engine.away = False
-    deadline = asyncio.get_running_loop().time() + 20
+    deadline = asyncio.get_running_loop().time() + 60
     while not await whole(market):
         assert asyncio.get_running_loop().time() < deadline, market.places()
         await asyncio.sleep(0.02)

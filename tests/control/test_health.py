@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.control.directing import MAIL, SAMIK, A, B, C, Slow, directed, steer
 from tests.control.house import House
+from tests.listening import listening
 
 from ostiary.control.director import AddHost, TurnHost
 from ostiary.control.health import Health, connect
@@ -150,9 +151,10 @@ async def test_without_the_setting_nobody_looks(house: House) -> None:
 
 
 async def test_a_connection_is_a_look() -> None:
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    assert await connect(Host("127.0.0.1", port), 5.0) is True
-    server.close()
-    await server.wait_closed()
-    assert await connect(Host("127.0.0.1", port), 5.0) is False
+    async with listening(silent) as server:
+        assert await connect(Host("127.0.0.1", server.port), 30.0) is True
+    assert await connect(Host("127.0.0.1", server.port), 30.0) is False
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A backend that closes each connection."""

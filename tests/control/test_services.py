@@ -58,10 +58,11 @@ async def test_what_is_stopped_already_and_nothing_at_all_is_done_at_once(house:
 
 async def test_a_second_stop_returns_when_the_first_is_in_force_and_not_before(house: House) -> None:
     gate = asyncio.Event()
-    house.control.services = Services(Slow(house, gate))
+    slow = Slow(house, gate)
+    house.control.services = Services(slow)
     both = [asyncio.create_task(stop(house, "http")) for _ in range(2)]
-    await asyncio.wait(both, timeout=0.1)
-    assert len(house.workers.told) == 2
+    for _ in both:
+        await asyncio.wait_for(slow.heard.acquire(), 20)
     assert [each.done() for each in both] == [False, False]
     gate.set()
     assert await asyncio.gather(*both) == [["http"], ["http"]]
@@ -74,10 +75,11 @@ class Slow(Workers):
 
     def __init__(self, house: House, gate: asyncio.Event) -> None:
         super().__init__()
-        self.told, self.gate = house.workers.told, gate
+        self.told, self.gate, self.heard = house.workers.told, gate, asyncio.Semaphore(0)
 
     async def apply(self, change: Change) -> Receipt:
         receipt = await super().apply(change)
+        self.heard.release()
         await self.gate.wait()
         return receipt
 
