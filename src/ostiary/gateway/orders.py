@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ostiary.gateway.client import Client
 from ostiary.gateway.director import Director
 from ostiary.gateway.sessions import row
-from ostiary.gateway.turns import in_turns
+from ostiary.gateway.turns import few_at_a_time, in_turns
 from ostiary.link.messages import Drain, Kick, SessionRow
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ AT_ONCE = 1_000_000_000
 async def who(clients: Iterable[Client]) -> list[SessionRow]:
     """Every session."""
     wall = time_ns() - monotonic_ns()
-    return [
-        row(tally, client.tunnels(tally.user), wall)
-        async for client in in_turns(list(clients))
-        for tally in client.tallies()
-        if tally.user
-    ]
+    rows: list[SessionRow] = []
+    async for some in few_at_a_time(list(clients)):
+        rows += [
+            row(tally, client.tunnels(tally.user), wall) for client in some for tally in client.tallies() if tally.user
+        ]
+    return rows
 
 
 async def kick(worker: "Worker", order: Kick) -> list[str]:

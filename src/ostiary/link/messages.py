@@ -162,7 +162,7 @@ class Do(Struct, array_like=True, tag="do", frozen=True):
     order: Order
 
 
-class SessionRow(Struct, array_like=True, frozen=True):
+class SessionRow(Struct, array_like=True, frozen=True, gc=False):
     """A session: a user on an open client connection. Times are Unix microseconds."""
 
     id: str

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -25,22 +26,21 @@ def when(microseconds: int) -> str:
 
 def sessions(found: Iterable[Session]) -> list[Row]:
     """A row a user and service; `found` is sorted by both."""
-    return [_together(user, service, list(each)) for (user, service), each in groupby(found, key=_whose)]
+    return [_together(list(each)) for _, each in groupby(found, key=attrgetter("user", "service"))]
 
 
-def _whose(session: Session) -> tuple[str, str]:
-    return session.user, session.service
-
-
-def _together(user: str, service: str, found: list[Session]) -> Row:
-    pids = sorted({each.pid for each in found})
-    ips = sorted({each.address for each in found}, key=address_order)
+def _together(found: list[Session]) -> Row:
+    """Of one user and service; mostly one session."""
+    first, pids, ips = found[0], str(found[0].pid), found[0].address
+    if len(found) > 1:
+        pids = " ".join(map(str, sorted({each.pid for each in found})))
+        ips = " ".join(sorted({each.address for each in found}, key=address_order))
     return {
-        "username": user,
+        "username": first.user,
         "connections": str(len(found)),
-        "service": service,
-        "pids": f"({' '.join(map(str, pids))})",
-        "ips": f"({' '.join(ips)})",
+        "service": first.service,
+        "pids": f"({pids})",
+        "ips": f"({ips})",
     }
 
 
