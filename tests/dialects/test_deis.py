@@ -234,6 +234,7 @@ async def test_the_token_comes_before_the_body_and_the_permission_too(deis: Clie
     assert (await deis.ask("POST", "/admin/perms", b"{")).status == 401
     assert (await deis.ask("POST", "/admin/perms", b"x" * 200_000, by="bob")).status == 403
     assert (await deis.ask("POST", "/admin/perms", b"{", by=OWNER)).status == 400
+    assert (await deis.ask("DELETE", "/admin/perms/nobody", b"{", by=OWNER)).status == 400
 
 
 # -- tokens

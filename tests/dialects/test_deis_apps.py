@@ -148,6 +148,17 @@ async def test_strangers_see_no_difference_between_an_app_and_none(deis: Apps, m
     assert (await deis.ask(method, f"/apps/shop{path}", b"garbage")).status == 401
 
 
+CHANGES = [("DELETE", ""), ("DELETE", "/perms/nobody"), ("POST", "/containers/restart"), ("POST", "/scale")]
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_what_is_no_request_changes_nothing(deis: Apps, method: str, path: str) -> None:
+    await deis.made("shop")
+    answer = await deis.ask(method, f"/apps/shop{path}", b"{", by="bob")
+    assert said(answer) == (400, '{"detail":"JSON parse error - the body is not JSON."}')
+    assert (await deis.ask("GET", "/apps/shop", by="bob")).status == 200
+
+
 async def test_collaborators_work_with_an_app_that_is_not_theirs(deis: Apps) -> None:
     await deis.made("shop")
     assert body(await deis.ask("GET", "/apps/shop/perms", by="bob")) == {"users": []}

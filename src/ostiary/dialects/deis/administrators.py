@@ -39,6 +39,7 @@ async def promote(asked: Asked) -> Answer:
 
 async def demote(asked: Asked) -> Answer:
     """Make an administrator what those who register are; who is none stays what they are."""
+    asked.fields()
     found = await _named(asked, asked.names["username"])
     if found.role == OWNER_ROLE:
         raise Conflict("owner.role", "Ownership is handed over, not taken")

@@ -68,6 +68,7 @@ async def transfer(asked: Asked) -> Answer:
 
 async def destroy(asked: Asked) -> Answer:
     """Remove it with all its droplets."""
+    asked.fields()
     await asked.run("apps.delete", _one(asked))
     return Answer(204)
 
@@ -89,6 +90,7 @@ async def share(asked: Asked) -> Answer:
 
 async def unshare(asked: Asked) -> Answer:
     """Take that back, or leave."""
+    asked.fields()
     await asked.run("apps.unshare", SharedApp(asked.names["id"], asked.names["username"]))
     return Answer(204)
 

@@ -102,7 +102,10 @@ class Asked(Struct, frozen=True):
             raise
 
     def fields(self) -> Fields:
-        """The body. An empty one is no members, whatever its type says: the client names one with every request."""
+        """The body. An empty one is no members, whatever its type says: the client names one with every request.
+
+        A change that needs none of its members reads it too: what is no request changes nothing.
+        """
         if self.request.oversized:
             raise Said(error(413, TOO_LARGE))
         if not self.request.body:
