@@ -284,9 +284,9 @@ async def test_a_flush_moves_all_of_a_host_that_is_down(house: House, workers: S
     assert await done(house, "director.flush", FlushHost(B)) == [f"{B}: {before.count(B)} users moved"]
     assert workers.unsteered[1:] == [Unsteer("mail", hosts=[B])]
     [drain] = await workers.until(1)
-    assert sorted(drain.hashes) == sorted(
-        ("", user_hash(name)) for name, host in zip(names, before, strict=True) if host == B
-    )
+    assert drain.mark is not None
+    assert drain == Drain("mail", grace=GRACE, mark=drain.mark)
+    assert (drain.mark.host, drain.mark.ring) == (B, ((A, 100),))
     await house.control.steering.quiet("mail")
     assert await steer(house, *names) == [A] * 50
 
@@ -310,13 +310,14 @@ async def test_users_with_connections_are_moved_a_few_at_a_time(house: House, wo
     workers.free.clear()
     flushing = asyncio.create_task(house.run("director.flush", FlushHost(B, max_parallel=2)))
     one, two = await workers.until(2)
-    assert one.hashes == [("", user_hash("idle"))]
+    assert one.mark is not None and not one.hashes
+    assert [name for name in ["idle", *names] if one.mark.takes(user_hash(name))] == ["idle"]
     assert len(two.hashes) == 2
     assert {row.host for row in await mapped(house) if row.user in names} == {A, B}
     assert not flushing.done()
     workers.free.set()
     assert (await flushing).changes == [f"{B}: 4 users moved"]
-    assert [len(each.hashes) for each in workers.drains] == [1, 2, 1]
+    assert [len(each.hashes) for each in workers.drains] == [0, 2, 1]
     assert {row.host for row in await mapped(house)} == {A}
 
 
@@ -325,7 +326,9 @@ async def test_with_no_host_up_a_flush_forgets_and_ends(house: House, workers: S
     await done(house, "director.down", TurnHost(A))
     await done(house, "director.down", TurnHost(B))
     assert await done(house, "director.flush", FlushHost(B)) == [f"{B}: 1 users forgotten"]
-    assert workers.drains == [Drain("mail", [("", SAMIK)], grace=GRACE, close=True)]
+    [drain] = workers.drains
+    assert drain.mark is not None and drain.mark.takes(SAMIK)
+    assert drain == Drain("mail", grace=GRACE, close=True, mark=drain.mark)
     assert await steer(house, "samik") == [""]
 
 

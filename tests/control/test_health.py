@@ -83,7 +83,9 @@ async def test_a_host_that_does_not_answer_goes_down_and_its_users_elsewhere(
         f"Host {B} of mail does not answer: it is down, its users go elsewhere"
     ]
     await watch.house.control.steering.quiet("mail")
-    assert workers(watch).drains == [Drain("mail", [("", SAMIK)], grace=0)]
+    [drain] = workers(watch).drains
+    assert drain.mark is not None and drain.mark.takes(SAMIK)
+    assert drain == Drain("mail", grace=0, mark=drain.mark)
     assert await steer(watch.house, "samik") == [A]
 
 

@@ -11,6 +11,7 @@ from tests.gateway.door import FOREVER, FakeControl, Line, door, install
 from tests.gateway.test_sessions import ALICE, BOB, TOKENS, Gate, get, told
 from tests.gateway.wire import Recorder, backend, connected, ok, recording, until
 
+from ostiary.core.marks import Mark
 from ostiary.core.snapshot import Director, Gateway, Policy, Upstream
 from ostiary.gateway.worker import Worker
 from ostiary.link.messages import Change, Drain, Kick, Place, Question, Unsteer
@@ -215,6 +216,40 @@ async def test_a_drain_cuts_what_takes_longer_than_its_grace() -> None:
             assert await told(both.worker, both.control, order) == ["alice"]
             assert (await wire.answer()).status == 503
             assert await wire.end() == b""
+
+
+async def test_a_drain_by_a_mark_is_for_those_whom_it_takes_from_the_host() -> None:
+    """Alice and Bob are at one host; all but Bob leave it."""
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            await alice.say(get(ALICE))
+            await bob.say(get(BOB))
+            await until(lambda: len(both.one.requests) == 2)
+            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+            mark = Mark(1, "127.0.0.1", (("127.0.0.2", 1),), 0, frozenset({8}))
+            elsewhere = msgspec.structs.replace(mark, host="127.0.0.2", ring=())
+            assert await told(both.worker, both.control, Drain("u", grace=0, mark=elsewhere)) == []
+            assert await told(both.worker, both.control, Drain("u", grace=0, mark=mark)) == ["alice"]
+            assert (await alice.answer()).status == 503
+            gate.opened.set()
+            assert (await bob.answer()).body == b"late"
+
+
+async def test_a_mark_that_forgets_ends_idle_connections_of_those_whom_it_takes() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            assert (await alice.ask(get(ALICE))).body == b"one"
+            assert (await bob.ask(get(BOB))).body == b"one"
+            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+            mark = Mark(1, "127.0.0.1", (), 0, frozenset({8}))
+            assert await told(both.worker, both.control, Drain("u", close=True, mark=mark)) == ["alice"]
+            assert await alice.end() == b""
+            assert (await bob.ask(get(BOB))).status == 200
 
 
 async def test_a_drain_that_closes_ends_idle_connections_of_its_users() -> None:

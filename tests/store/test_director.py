@@ -26,9 +26,10 @@ from ostiary.core.director import (
     remove,
     user_hash,
 )
+from ostiary.core.marks import Mark
 from ostiary.core.refusal import Conflict, NotFound
 from ostiary.store.marks import CHUNK
-from ostiary.store.places import Flushed, Moved, Wanted
+from ostiary.store.places import Left, Moved, Wanted
 from ostiary.store.ports import RecordFilter
 from ostiary.store.purge import STALE, SqlPurge
 from ostiary.store.store import Store, open_store
@@ -217,7 +218,7 @@ async def at_a(store: Store, *names: str) -> None:
         await moved(store, A, move(name))
 
 
-async def flushed(store: Store, address: str = A, held: int = NOW + 99) -> Flushed:
+async def flushed(store: Store, address: str = A, held: int = NOW + 99) -> Left | None:
     return await store.directors.flush("mail", address, read, held, NOW)
 
 
@@ -225,34 +226,47 @@ async def test_a_flush_moves_who_hashes_elsewhere(store: Store) -> None:
     names = [f"user{number}" for number in range(200)]
     at_b = [name for name, at in zip(names, await assign(store, *names), strict=True) if at == B]
     await at_a(store, *at_b[:5])
-    done = await flushed(store)
-    assert sorted(done.moved) == sorted(("", user_hash(name)) for name in at_b[:5])
-    assert done.forgotten == []
+    mark = Mark(await store.changes.newest() + 1, A, ((A, 100), (B, 100)), NOW + 99)
+    assert await flushed(store) == Left(5, mark)
     assert await assign(store, *names) == [read([]).ring("").host(user_hash(name)) for name in names]
-    assert sorted((await store.directors.held("mail", NOW + 98))[NOW + 99]) == sorted(done.moved)
+    moved = [("", user_hash(name)) for name in at_b[:5]]
+    assert sorted((await store.directors.held("mail", NOW + 98))[NOW + 99]) == sorted(moved)
+    assert all(mark.takes(number) for _, number in moved)
 
 
 async def test_a_flush_spares_whom_it_is_told_to_and_moves_them_alone(store: Store) -> None:
     await at_a(store, "samik", "user2")
     done = await store.directors.flush("mail", A, read, 1, NOW, frozenset({SAMIK}))
-    assert done.moved == [("", user_hash("user2"))]
+    assert done is not None and done.users == 1
+    assert (done.mark.takes(user_hash("user2")), done.mark.takes(SAMIK)) == (True, False)
     assert await assign(store, "samik", "user2") == [A, B]
     alone = await store.directors.flush_users("mail", A, read, 2, NOW, [SAMIK, USER, user_hash("user2")])
     assert alone.moved == [("", SAMIK)]
     assert await assign(store, "samik", "user2") == [B, B]
 
 
+async def test_a_flush_counts_who_leaves_a_host_of_many_points(store: Store) -> None:
+    names = [f"user{number}" for number in range(300)]
+    await put(store, Host(A, 1, vhosts=1000), Host(B, 1, vhosts=1000))
+    at = await assign(store, *names)
+    for name in names[:100]:
+        await moved(store, A, move(name))
+    strange = [user_hash(name) for name, host in zip(names[:100], at, strict=False) if host == B]
+    done = await store.directors.flush("mail", A, read, 1, NOW, frozenset([*strange[:7], SAMIK, user_hash(names[200])]))
+    assert done is not None and done.users == len(strange) - 7 > 0
+
+
 async def test_a_flush_forgets_who_has_no_host_left(store: Store) -> None:
     await assign(store, "user1", "samik")
     await put(store, Host(A, 1, state="down"), Host(B, 1, state="down"))
     done = await flushed(store)
-    assert (done.moved, done.forgotten) == ([], [("", USER)])
+    assert done is not None and (done.users, done.mark.forgets) == (1, True)
     assert [each.hash for each in await listed(store)] == [SAMIK]
 
 
 async def test_a_flush_of_nobody_leaves_no_trace(store: Store) -> None:
     await assign(store, "user1")
-    assert await flushed(store) == Flushed(0, [], [])
+    assert await flushed(store) is None
     assert await store.changes.newest() == 0
 
 
@@ -349,7 +363,7 @@ async def test_marks_are_carried_out_a_few_at_a_time(store: Store) -> None:
     at = (await assign(store, *names)).count(A)
     await put(store, Host(A, 1, state="down"))
     done = await flushed(store)
-    assert len(done.moved) == at > CHUNK
+    assert done is not None and done.users == at > CHUNK
     newest = await store.changes.newest()
     await store.directors.sweep("mail")
     assert await store.writer.each(lambda sql: sql.rows("SELECT * FROM director_marks")) == []

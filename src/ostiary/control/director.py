@@ -316,8 +316,9 @@ async def _would_flush(control: Control, rules: DirectorRules, host: Host, force
         count = (await control.directors.forget(name, [host.host], 0, now)).value
         return [f"{host.host}: {count} users forgotten"] if count else []
     flush = Flush(control, rules, host, 0)
-    flushed = await control.directors.flush(name, host.host, read, 0, now)
-    flush.moved, flush.forgotten = len(flushed.moved), len(flushed.forgotten)
+    left = await control.directors.flush(name, host.host, read, 0, now)
+    if left is not None:
+        flush.moved, flush.forgotten = (0, left.users) if left.mark.forgets else (left.users, 0)
     return flush.changes
 
 

@@ -4,8 +4,9 @@ Users who have connections are moved a few at a time, all others at once. Each s
 forget where its users go; then what flows for them ends, and they wait for that.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -16,7 +17,16 @@ from ostiary.core.director import DirectorRules, Host, user_hash
 from ostiary.core.refusal import Unavailable
 from ostiary.link.messages import Change, Drain, Unsteer
 from ostiary.link.receipt import Receipt
-from ostiary.store.places import Flushed
+
+
+class Step(NamedTuple):
+    """Users who have left a host at once: what workers forget of them, and what ends what flows for them."""
+
+    seq: int = 0
+    moved: int = 0
+    forgotten: int = 0
+    gone: Unsteer | None = None
+    drains: Sequence[Drain] = ()
 
 
 class Flush(Struct):
@@ -43,16 +53,13 @@ class Flush(Struct):
         At most `parallel` users who have connections at a time. Returns when the last move has been made. Refuses
         Unavailable; what was done until then stands, and the rest can be flushed again.
         """
-        name, host, directors = self.rules.name, self.host.host, self.control.directors
-        read = self.control.steering.read(name)
         busy = await self._busy()
-        every = frozenset(busy)
-        await self._step(lambda held, now: directors.flush(name, host, read, held, now, every), [host])
+        await self._step(partial(self._all_but, frozenset(busy)))
         held = 0
         for group in groups(busy, parallel):
             if held:
-                await self.control.steering.moved(name, held)
-            held = await self._step(partial(directors.flush_users, name, host, read, hashes=group), [])
+                await self.control.steering.moved(self.rules.name, held)
+            held = await self._step(partial(self._these, group))
 
     async def _busy(self) -> list[int]:
         """Hashes of users of the host who have connections and are to leave it."""
@@ -70,30 +77,47 @@ class Flush(Struct):
         ]
         return [each.hash for each in found if each.host == host.host != ring.host(each.hash)]
 
-    async def _step(self, flush: Callable[[int, int], Awaitable[Flushed]], hosts: list[str]) -> int:
-        """Move some; the name of the move, 0 where nobody was moved. `hosts`: whose users workers forget, if not they.
+    async def _step(self, leave: Callable[[int], Awaitable[Step]]) -> int:
+        """Move some; the name of the move, 0 where nobody was moved.
 
         Who is forgotten has nothing at the old host any more when this returns; who is moved waits for that alone.
         """
-        control, name, grace = self.control, self.rules.name, self.grace
-        held = control.steering.hold(name, grace)
-        moved: list[Drain] = []
-        forgotten: list[Drain] = []
+        control, name = self.control, self.rules.name
+        held, step = control.steering.hold(name, self.grace), Step()
         try:
-            flushed = await flush(held, control.clock())
-            moved = draining(name, flushed.moved, grace)
-            forgotten = draining(name, flushed.forgotten, grace, close=True)
-            if flushed.seq:
-                gone = Unsteer(name, hosts=hosts) if hosts else Unsteer(name, flushed.moved + flushed.forgotten)
-                self.receipt = await control.workers.apply(Change(flushed.seq, steering=[gone]))
+            step = await leave(held)
+            if step.gone is not None:
+                self.receipt = await control.workers.apply(Change(step.seq, steering=[step.gone]))
         finally:
-            if moved:
-                control.steering.end_soon(name, held, moved)
+            if step.moved:
+                control.steering.end_soon(name, held, step.drains)
             else:
-                await control.steering.end(name, held, forgotten)
-        self.moved += len(flushed.moved)
-        self.forgotten += len(flushed.forgotten)
-        return held if moved else 0
+                await control.steering.end(name, held, step.drains)
+        self.moved += step.moved
+        self.forgotten += step.forgotten
+        return held if step.moved else 0
+
+    async def _all_but(self, spared: Collection[int], held: int) -> Step:
+        """All but these leave, by one mark: nobody names them, here or to the workers."""
+        control, name, host = self.control, self.rules.name, self.host.host
+        read, now = control.steering.read(name), control.clock()
+        left = await control.directors.flush(name, host, read, held, now, spared)
+        if left is None:
+            return Step()
+        forgets = left.mark.forgets
+        drain = Drain(name, grace=self.grace, close=forgets, mark=left.mark)
+        counts = (0, left.users) if forgets else (left.users, 0)
+        return Step(left.mark.number, *counts, Unsteer(name, hosts=[host]), [drain])
+
+    async def _these(self, hashes: Sequence[int], held: int) -> Step:
+        """These leave, as far as they are to."""
+        control, name = self.control, self.rules.name
+        read, now = control.steering.read(name), control.clock()
+        flushed = await control.directors.flush_users(name, self.host.host, read, held, now, hashes)
+        users = flushed.moved + flushed.forgotten
+        drains = draining(name, users, self.grace, close=bool(flushed.forgotten))
+        gone = Unsteer(name, users) if users else None
+        return Step(flushed.seq, len(flushed.moved), len(flushed.forgotten), gone, drains)
 
 
 def groups(items: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -27,6 +27,15 @@ class Mark(Struct, frozen=True):
     spared: frozenset[int] = frozenset()
     """Hashes that stay."""
 
+    @property
+    def forgets(self) -> bool:
+        """Whether there is no host to go to."""
+        return not _ring(self.ring).host(0)
+
+    def takes(self, number: int) -> bool:
+        """Whether a user of the host leaves it, by its hash."""
+        return number not in self.spared and _ring(self.ring).host(number) != self.host
+
     def apply(self, found: Assignment) -> Assignment:
         """Where it goes, of an assignment that was written before."""
         if found.host != self.host or found.hash in self.spared:

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING
 
+from ostiary.core.marks import Mark
 from ostiary.gateway.client import Client
-from ostiary.gateway.director import Director
+from ostiary.gateway.director import Director, Key
 from ostiary.gateway.sessions import row
 from ostiary.gateway.turns import few_at_a_time, in_turns
 from ostiary.link.messages import Drain, Kick, SessionRow
@@ -121,10 +122,12 @@ async def drain(worker: "Worker", order: Drain) -> list[str]:
     """Let what flows to backends end. The names of those whose exchanges there were."""
     upstream = worker.upstreams.get(order.upstream)
     hosts = frozenset(order.hosts)
+    keys = frozenset((key[0], key[1]) for key in order.hashes)
+    if order.mark is not None:
+        keys |= await _taken(worker, order.upstream, order.mark)
     candidates = list(worker.clients) if hosts else []
     if upstream is not None and upstream.director is not None:
-        candidates += upstream.director.leaving(order.hashes)
-    keys = frozenset((key[0], key[1]) for key in order.hashes)
+        candidates += upstream.director.leaving(keys)
     there = [client for client in dict.fromkeys(candidates) if client in worker.clients]
     meant = [client for client in there if client.flows(order.upstream, hosts, keys, order.close)]
     users = {client.tally.user for client in meant if client.tally.user}
@@ -138,6 +141,18 @@ async def drain(worker: "Worker", order: Drain) -> list[str]:
     ]
     await _all_over(open_, order.grace * 1000)
     return sorted(users)
+
+
+async def _taken(worker: "Worker", upstream: str, mark: Mark) -> set[Key]:
+    """Users whom a mark took away from a host, of those here who still are, or last were, there."""
+    found: set[Key] = set()
+    async for client in in_turns(list(worker.clients)):
+        assigned = client.exchange.assigned
+        if assigned is None or assigned.stay.host != mark.host or not assigned.forgotten():
+            continue
+        if client.flows_to(upstream) and mark.takes(assigned.key[1]):
+            found.add(assigned.key)
+    return found
 
 
 async def _all_over(open_: list[Callable[..., bool]], grace: int) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ostiary.core.admission import Admission
 from ostiary.core.limit import Limit
+from ostiary.core.marks import Mark
 from ostiary.core.snapshot import Piece, Snapshot
 
 
@@ -142,6 +143,8 @@ class Drain(Struct, array_like=True, tag="drain", frozen=True):
     hosts: list[str] = []
     grace: int = 5_000_000
     close: bool = False
+    mark: Mark | None = None
+    """And for all users who left a host by this: nobody has to name them, however many they are."""
 
 
 class Dump(Struct, array_like=True, tag="dump", frozen=True):

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.director import Assignment, Board, Edit, Host, Move, Ring, named
+from ostiary.core.director import Arc, Assignment, Board, Edit, Host, Move, Ring, named
 from ostiary.core.marks import Mark, marked
 from ostiary.store.changes import append, keep, log
 from ostiary.store.marks import COLUMNS, Cursor, affected, assignment, carry_out, catch_up, make, newest, pending, place
-from ostiary.store.places import Flushed, Moved, Read, User, Wanted
+from ostiary.store.places import Flushed, Left, Moved, Read, User, Wanted
 from ostiary.store.ports import Changed, Record
-from ostiary.store.sql import Line, Row, Sql, rehearsing
+from ostiary.store.sql import MOST_MARKS, Line, Row, Sql, rehearsing
 
 R = TypeVar("R")
 MOST_ROWS = 128
@@ -74,14 +74,13 @@ _OVER = """
 SELECT host, COUNT(*) FROM assignments WHERE expires <= :now AND upstream || '' = :upstream GROUP BY host || '', host
 """
 _HELD = "SELECT held, tag, hash FROM assignments WHERE upstream = :upstream AND held > :now"
-# As one text: a hundred thousand rows would each cost a switch of threads.
-_OF = """
-SELECT {} FROM assignments WHERE upstream = :upstream AND host = :host AND tag = :tag
+_OF = "SELECT COUNT(*) AS many FROM assignments WHERE upstream = :upstream AND host = :host AND tag = :tag"
+MOST_ARCS = 64
+_IN_ARCS = f"""
+SELECT SUM(many) FROM ({
+    " UNION ALL ".join(f"{_OF} AND hash BETWEEN :first{number} AND :last{number}" for number in range(MOST_ARCS))
+}) AS counts
 """
-_OF_EACH = {
-    "sqlite": _OF.format("group_concat(hash, ',')"),
-    "postgresql": _OF.format("string_agg(CAST(hash AS TEXT), ',')"),
-}
 _OF_THESE = """
 SELECT hash FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND host = :host
 """
@@ -270,22 +269,22 @@ class SqlDirectors:
 
     async def flush(
         self, upstream: str, host: str, read: Read, held: int, at: int, spared: Collection[int] = ()
-    ) -> Flushed:
-        def unit(sql: Sql) -> Flushed | None:
+    ) -> Left | None:
+        def unit(sql: Sql) -> list[Left] | None:
             board = read(_hosts(sql, upstream))
             if pending(sql, upstream):
                 return None
             tag = board.host(host).tag
-            [(users,)] = sql.rows(_OF_EACH[sql.mode], upstream=upstream, host=host, tag=tag)
-            leaving = board.ring(tag).elsewhere(host, sorted(map(int, users.split(","))) if users else [])
-            if spared:
-                leaving = [each for each in leaving if each not in spared]
-            seq = append(sql, at, "director.flushed", upstream) if leaving else 0
-            if leaving:
-                make(sql, upstream, Mark(seq, host, board.weights(tag), held, frozenset(spared)))
-            return _flushed(seq, tag, board.ring(tag), leaving)
+            count = _elsewhere(sql, upstream, board.host(host), board.ring(tag), spared)
+            if not count:
+                return []
+            seq = append(sql, at, "director.flushed", upstream)
+            mark = Mark(seq, host, board.weights(tag), held, frozenset(spared))
+            make(sql, upstream, mark)
+            return [Left(count, mark)]
 
-        return await self._alone(upstream, unit)
+        done = await self._alone(upstream, unit)
+        return done[0] if done else None
 
     async def flush_users(
         self, upstream: str, host: str, read: Read, held: int, at: int, hashes: Sequence[int]
@@ -351,6 +350,30 @@ class SqlDirectors:
         while (done := await self._writer.each(unit)) is None:
             await self.sweep(upstream)
         return done
+
+
+def _elsewhere(sql: Sql, upstream: str, host: Host, ring: Ring, spared: Collection[int]) -> int:
+    """How many users of a host do not belong there, but for `spared`. They are counted in the index, and not read."""
+    values = {"upstream": upstream, "host": host.host, "tag": host.tag}
+    [(every,)] = sql.rows(_OF, **values)
+    own = [arc for arc in ring.arcs() if arc.host == host.host]
+    belong = sum(_in_arcs(sql, own[start : start + MOST_ARCS], **values) for start in range(0, len(own), MOST_ARCS))
+    hashes = sorted(spared)
+    there = [
+        row[0]
+        for start in range(0, len(hashes), MOST_MARKS)
+        for row in sql.among(_OF_THESE, hashes[start : start + MOST_MARKS], **values)
+    ]
+    return int(every) - belong - len(ring.elsewhere(host.host, sorted(there)))
+
+
+def _in_arcs(sql: Sql, arcs: Sequence[Arc], **values: object) -> int:
+    """How many users of a host have a hash in one of these arcs (at most MOST_ARCS)."""
+    for number in range(MOST_ARCS):
+        first, last = arcs[number][:2] if number < len(arcs) else (1, 0)
+        values |= {f"first{number}": first, f"last{number}": last}
+    [(many,)] = sql.rows(_IN_ARCS, **values)
+    return int(many)
 
 
 def _there(marks: Sequence[Mark], rows: Iterable[Row]) -> list[Assignment]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ostiary.core.director import Assignment, Board, Edit, Host, Move
+from ostiary.core.marks import Mark
 from ostiary.store.ports import Changed, Record
 
 Read: TypeAlias = Callable[[Sequence[Host]], Board]
@@ -33,8 +34,15 @@ class Moved(NamedTuple):
     after: Assignment
 
 
+class Left(NamedTuple):
+    """Users who left a host together: how many, and the mark that says where they are."""
+
+    users: int
+    mark: Mark
+
+
 class Flushed(NamedTuple):
-    """Users who left a host: those who have another, and those who have none."""
+    """Users who left a host one by one: those who have another, and those who have none."""
 
     seq: int
     moved: list[User]
@@ -79,8 +87,8 @@ class Directors(Protocol):
 
     async def flush(
         self, upstream: str, host: str, read: Read, held: int, at: int, spared: Collection[int] = ()
-    ) -> Flushed:
-        """Move the users of `host` whose place on the ring is elsewhere, but for the hashes `spared`.
+    ) -> Left | None:
+        """Move the users of `host` whose place on the ring is elsewhere, but for the hashes `spared`; None: nobody is.
 
         `held` names the move. Refuses NotFound `host.unknown`.
         """
@@ -88,7 +96,7 @@ class Directors(Protocol):
     async def flush_users(
         self, upstream: str, host: str, read: Read, held: int, at: int, hashes: Sequence[int]
     ) -> Flushed:
-        """The same of these only."""
+        """Move these users of `host`, as far as their place on the ring is elsewhere. Refuses as `flush`."""
 
     async def forget(self, upstream: str, hosts: Sequence[str], held: int, at: int) -> Changed[int]:
         """Forget all users of these hosts; how many. Who comes again waits for the move `held` (0: for none)."""
