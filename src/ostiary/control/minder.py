@@ -289,7 +289,8 @@ class Minder:
         charge.become(life)
         if life.state == "crashed":
             wait = life.due - self._clock()
-            log.warning("Droplet %s ended with code %s; restart in %g s", charge.name, life.exit_code, seconds(wait))
+            about = round(seconds(wait), 1)
+            log.warning("Droplet %s ended with code %s; restart in %g s", charge.name, life.exit_code, about)
             charge.later(seconds(wait), lambda: self._spawn(self._again(charge)))
         elif life.state == "failed":
             log.error("Droplet %s ended with code %s and is given up", charge.name, life.exit_code)

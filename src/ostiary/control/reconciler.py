@@ -59,7 +59,7 @@ class Reconciler(Minder):
                 if self._needed.is_set():
                     await self._reach()
         except (Unavailable, TimeoutError) as problem:
-            log.error("The engine of droplets cannot be reached: %s", problem or "no answer")
+            log.error("The engine of droplets cannot be reached: %s; trying on", str(problem) or "no answer yet")
 
     async def run(self) -> None:
         """Follow what happens, for ever; ends by being cancelled."""

@@ -25,6 +25,8 @@ PATIENCE = 10.0
 """Seconds for a keeper to come up."""
 GRACE = 10_000_000
 """Microseconds that droplets have to end when all are stopped."""
+SILENCE = 20.0
+"""Seconds in which an order is answered, beside those that it may take."""
 PULSE = 0.2
 """Seconds between two looks at a log that is followed."""
 INHERITED = ("PATH", "LANG", "TZ")
@@ -32,10 +34,11 @@ INHERITED = ("PATH", "LANG", "TZ")
 
 class ProcessDriver:
     """Droplets as processes of this machine. `state`: a directory of its own; `environment`: this process's, of which
-    droplets get PATH, LANG and TZ."""
+    droplets get PATH, LANG and TZ; `silence`: seconds after which a keeper that says nothing is as good as gone."""
 
-    def __init__(self, state: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, state: Path, environment: Mapping[str, str], silence: float = SILENCE) -> None:
         self.state = state.resolve()
+        self.silence = silence
         self.environment = {key: environment[key] for key in INHERITED if key in environment}
         self.link: Link | None = None
         self.opening = asyncio.Lock()
@@ -75,7 +78,7 @@ class ProcessDriver:
                 continue
             if link.version == VERSION:
                 return link
-            await link.ask("leave")
+            await link.ask("leave", self.silence)
             await link.close()
 
     async def close(self, *, stop: bool) -> None:
@@ -87,8 +90,9 @@ class ProcessDriver:
         self.link = None
         await link.close()
 
-    async def ask(self, do: str, **order: Any) -> Any:
-        return await self.linked().ask(do, **order)
+    async def ask(self, do: str, takes: float = 0.0, **order: Any) -> Any:
+        """Give the keeper an order, which may take so many seconds."""
+        return await self.linked().ask(do, takes + self.silence, **order)
 
     def linked(self) -> Link:
         if self.link is None:
@@ -118,7 +122,8 @@ class ProcessDriver:
         await self.ask("start", droplet=droplet)
 
     async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
-        killed: bool = await self.ask("stop", droplet=droplet, signal=number(signal), seconds=timeout / 1_000_000)
+        seconds = timeout / 1_000_000
+        killed: bool = await self.ask("stop", seconds, droplet=droplet, signal=number(signal), seconds=seconds)
         return killed
 
     async def remove(self, droplet: str) -> None:

@@ -340,8 +340,17 @@ def detach(state: Path) -> None:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def shut() -> None:
+    """Close what whoever started us has left open: event loops pass it on, and droplets would get it too."""
+    for each in list(Path("/proc/self/fd").iterdir()):
+        if int(each.name) > 2:
+            with contextlib.suppress(OSError):  # what the list was read from
+                os.close(int(each.name))
+
+
 def main() -> None:
     """Become the keeper of a directory; status 3: it has one."""
+    shut()
     os.umask(0)
     state = Path(sys.argv[1])
     if not alone(state):

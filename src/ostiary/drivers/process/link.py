@@ -42,8 +42,11 @@ class Link:
     def ended(self) -> bool:
         return self.reading.done()
 
-    async def ask(self, do: str, **order: Any) -> Any:
-        """Give an order; what it came to. Refuses what the keeper refuses, and Unavailable when it is gone."""
+    async def ask(self, do: str, limit: float, **order: Any) -> Any:
+        """Give an order; what it came to. Refuses what the keeper refuses, and Unavailable when it is gone.
+
+        One that says nothing for `limit` seconds is as good as gone: the link to it ends.
+        """
         if self.ended:
             raise gone()
         self.number += 1
@@ -51,7 +54,11 @@ class Link:
         self.asked[number] = answer
         try:
             self.writer.write(json.dumps({"n": number, "do": do, **order}).encode() + b"\n")
-            return await answer
+            async with asyncio.timeout(limit):
+                return await answer
+        except TimeoutError:
+            self.writer.transport.abort()
+            raise Unavailable("driver.unavailable", "The keeper of the droplets does not answer") from None
         finally:
             del self.asked[number]
 
