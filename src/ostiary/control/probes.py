@@ -20,6 +20,8 @@ MOMENTS = 4
 """In the time between two probes of one droplet, at which those of all others are."""
 ENOUGH = 32
 """Bytes in which the status of an answer stands."""
+ROOM = 4096
+"""Bytes that are read at once: who closes what has unread bytes resets it, and that is an error to who answers."""
 _WELL = re.compile(rb"HTTP/1\.[01] [1-3][0-9]{2}[ \r]")
 _START = re.compile(rb"HTTP/1\.[01] [0-9]{3}[ \r]")
 
@@ -87,7 +89,7 @@ class Probe:
         if self._socket is None:
             return
         try:
-            data = self._socket.recv(ENOUGH)
+            data = self._socket.recv(ROOM)
         except BlockingIOError:
             return
         except OSError:
