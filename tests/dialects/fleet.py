@@ -11,9 +11,8 @@ from tests.dialects.house import House
 from ostiary.core.droplets import DropletRules, Health, Limits, Restarts, Template
 from ostiary.core.snapshot import SECOND
 
-WEB = Template(
-    "web", ("web",), ports=(22, 80, 443), health=Health(80, "/", every=SECOND // 100), limits=Limits(1 << 20, 0.5),
-)  # fmt: skip
+HEALTH = Health(80, "/", every=SECOND // 100, timeout=30 * SECOND)
+WEB = Template("web", ("web",), ports=(22, 80, 443), health=HEALTH, limits=Limits(1 << 20, 0.5))
 HELLO = Template("hello", ("deaf",))
 CRASH = Template("crash", ("exit", "3"), restart=Restarts("never"))
 NEVER = Template("never", ("deaf",), ports=(80,), health=Health(80), start_timeout=SECOND // 10)
@@ -49,5 +48,4 @@ async def fleet(house: House) -> AsyncIterator[Fleet]:
         await reconciler.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        for ident in tuple(found.engine.lives):
-            found.engine.end(ident, 0)
+        await found.engine.rest()

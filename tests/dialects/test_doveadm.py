@@ -505,7 +505,7 @@ async def test_a_defect_is_told_without_its_words_and_logged_with_the_request(
 
 
 async def test_a_time_out_ends_one_command_and_the_change_goes_on(house: House, stage: Stage) -> None:
-    configure(house, command_timeout=Timeout(SECOND // 20))
+    configure(house, command_timeout=Timeout(SECOND // 2))
     late = "It takes too long; what it changes may still come to be"
     assert await run(house, ["stage.wait", {}, "a"], ["stage.rooms", {}, "b"], query="?explain=1") == [
         ["error", {"type": "exitCode", "exitCode": 75, "message": late}, "a"],
@@ -517,7 +517,7 @@ async def test_a_time_out_ends_one_command_and_the_change_goes_on(house: House, 
 
 
 async def test_after_the_time_for_the_whole_payload_the_rest_is_not_run(house: House, stage: Stage) -> None:
-    configure(house, payload_timeout=Timeout(SECOND // 20))
+    configure(house, payload_timeout=Timeout(SECOND // 2))
     commands = [["stage.wait", {}, "a"], ["stage.wait", {}, "b"], ["nosuch", {}, "c"]]
     unknown = ["error", {"type": "unknownMethod", "exitCode": 0}, "c"]
     assert await run(house, *commands) == [failed(75, "a"), failed(75, "b"), unknown]

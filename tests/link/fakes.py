@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 
@@ -68,7 +69,7 @@ class Door:
         await self._wait(lambda: len(self.leases) >= times)
 
     async def _wait(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not holds():
                 self._more.clear()
                 await self._more.wait()
@@ -138,6 +139,7 @@ class Link:
 
 def listener(path: str) -> socket.socket:
     """A listening Unix socket, as the supervisor would hold it."""
+    Path(path).unlink(missing_ok=True)
     held = socket.socket(socket.AF_UNIX)
     held.bind(path)
     held.listen()

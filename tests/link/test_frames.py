@@ -28,7 +28,7 @@ class End:
     async def until(self, count: int) -> None:
         while len(self.received) < count:
             self.more.clear()
-            await asyncio.wait_for(self.more.wait(), 5)
+            await asyncio.wait_for(self.more.wait(), 30)
 
 
 async def pair(refuse: Exception | None = None) -> tuple[End, socket.socket]:
@@ -83,7 +83,7 @@ async def test_sending_waits_for_a_peer_that_does_not_read() -> None:
     left = len(frame(message))
     while left:
         left -= len(await loop.sock_recv(theirs, 1_000_000))
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)
     end.channel.abort()
     theirs.close()
 
@@ -93,8 +93,8 @@ async def test_nobody_waits_for_a_peer_that_is_gone() -> None:
     end.channel.send(Ask([b"x" * 4_000_000]))
     waiting = asyncio.create_task(end.channel.drained())
     theirs.close()
-    await asyncio.wait_for(waiting, 5)
-    assert await asyncio.wait_for(end.ended, 5) is None
+    await asyncio.wait_for(waiting, 30)
+    assert await asyncio.wait_for(end.ended, 30) is None
     assert not end.channel.open
     end.channel.send(Ask([]))
 
@@ -104,7 +104,7 @@ async def test_what_is_no_frame_ends_the_connection(stream: bytes) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     end, theirs = await pair()
     await asyncio.get_running_loop().sock_sendall(theirs, stream)
-    failure = await asyncio.wait_for(end.ended, 5)
+    failure = await asyncio.wait_for(end.ended, 30)
     assert failure is not None
     assert end.received == []
     theirs.close()
@@ -114,5 +114,5 @@ async def test_what_goes_wrong_in_the_receiver_is_handed_on() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     end, theirs = await pair(refuse=Broken("no"))
     await asyncio.get_running_loop().sock_sendall(theirs, frame(Ask([])))
-    assert await asyncio.wait_for(end.ended, 5) is end.refuse
+    assert await asyncio.wait_for(end.ended, 30) is end.refuse
     theirs.close()

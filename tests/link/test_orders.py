@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from tests.link.fakes import Authority, Door, Link, listener, serving
 from tests.link.test_server import Mute
+from tests.undisturbed import undisturbed
 
 from ostiary.core.refusal import Unavailable
 from ostiary.link.client import Client
@@ -77,9 +78,13 @@ async def test_an_order_waits_for_a_worker_that_is_still_to_come(link: Link) -> 
             assert ("do", Kick(["alice"])) in door.told
 
 
+@undisturbed
 async def test_a_silent_worker_makes_an_order_unavailable(link: Link) -> None:
     first = Client(1, os.getpid())
-    async with link.worker(1, Obeying(first), first), link.worker(2, Door()):
+    obeying, silent = Obeying(first), Door()
+    async with link.worker(1, obeying, first), link.worker(2, silent):
+        await obeying.leased(1)
+        await silent.leased(1)
         with pytest.raises(Unavailable) as refused:
             await link.server.order(Who(), patience=0.1)
         assert (refused.value.code, refused.value.message) == (
@@ -126,7 +131,7 @@ async def test_a_worker_learns_where_a_user_goes_and_says_who_is_in_use(place: s
             await door.until("steered", at("127.0.0.1"))
             director.asked.clear()
             client.touch([("u", "", 7)])
-            await asyncio.wait_for(director.asked.wait(), 5)
+            await asyncio.wait_for(director.asked.wait(), 30)
             assert director.used == [("u", "", 7)]
 
 
@@ -139,7 +144,7 @@ async def test_where_a_user_went_before_a_change_is_not_said_after_it(place: str
             await door.leased(1)
             director.gate.clear()
             client.steer([ALICE])
-            await asyncio.wait_for(director.asked.wait(), 5)
+            await asyncio.wait_for(director.asked.wait(), 30)
             director.host = "127.0.0.2"
             await server.apply(Change(1, steering=[Unsteer("u")]))
             director.gate.set()
@@ -167,7 +172,7 @@ async def test_who_is_not_meant_by_a_change_is_not_asked_about_anew(place: str, 
             await door.leased(1)
             director.gate.clear()
             client.steer([ALICE])
-            await asyncio.wait_for(director.asked.wait(), 5)
+            await asyncio.wait_for(director.asked.wait(), 30)
             await server.apply(Change(1, steering=[change]))
             director.gate.set()
             await door.until("steered", at("127.0.0.1"))
