@@ -59,7 +59,7 @@ def sleepers(mark: str) -> set[int]:
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for what nobody tells of."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -73,7 +73,7 @@ async def begun(driver: Driver, spec: Spec) -> Spec:
     return spec
 
 
-async def lines(driver: Driver, spec: Spec, last: bytes, seconds: float = 10) -> list[bytes]:
+async def lines(driver: Driver, spec: Spec, last: bytes, seconds: float = 30) -> list[bytes]:
     """Its log up to the line `last`, as it comes."""
     found: list[bytes] = []
     async with asyncio.timeout(seconds), listening(driver.follow(spec.droplet, 10_000)) as heard:
@@ -82,7 +82,7 @@ async def lines(driver: Driver, spec: Spec, last: bytes, seconds: float = 10) ->
     return found
 
 
-async def ended(driver: Driver, spec: Spec, seconds: float = 10) -> int | None:
+async def ended(driver: Driver, spec: Spec, seconds: float = 30) -> int | None:
     """Wait for its end; its exit code."""
     async with asyncio.timeout(seconds), listening(driver.watch()) as heard:
         while (seen := (await driver.look())[spec.droplet]).state == "running":
@@ -111,5 +111,5 @@ async def listening(stream: AsyncIterator[T]) -> AsyncIterator[asyncio.Queue[T]]
 
 async def both(*waits: Awaitable[T]) -> list[T]:
     """What comes of all of them at once."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await asyncio.gather(*waits)

@@ -316,7 +316,7 @@ def test_a_family_is_found_by_its_mark_and_its_pipe_and_never_by_a_pid_alone(tmp
         start_new_session=True,
     ) as leader:
         os.close(held)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while len(sleepers(each)) < 3:
             assert time.monotonic() < deadline
         began = proc.stat(leader.pid)
@@ -399,9 +399,16 @@ async def test_delete_leaves_no_file_and_no_group(house: House, driver: ProcessD
 async def test_a_keeper_without_droplets_that_do_anything_costs_no_time(house: House, driver: ProcessDriver) -> None:
     specs = [house.script(f"exec sleep {mark()}") for _ in range(30)]
     await asyncio.gather(*(begun(driver, spec) for spec in specs))
-    before, began = proc.stat(keeper(driver)), time.monotonic()
-    await asyncio.sleep(1)
-    after = proc.stat(keeper(driver))
-    assert before is not None
-    assert after is not None
-    assert (after.ticks - before.ticks) / proc.TICKS <= 0.01 * (time.monotonic() - began)
+    for _ in range(10):  # it may be busy with their beginnings, on a busy machine for a while
+        spent = ticks(keeper(driver))
+        await asyncio.sleep(1)
+        if (used := ticks(keeper(driver)) - spent) <= 1:
+            break
+    assert used <= 1
+
+
+def ticks(pid: int) -> int:
+    """What a process has used of a processor, in hundredths of a second."""
+    found = proc.stat(pid)
+    assert found is not None
+    return found.ticks
