@@ -22,6 +22,7 @@ from ostiary.control.whereabouts import (
 from ostiary.core.director import DirectorRules, user_hash
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 from ostiary.link.messages import Change, Drain, Kick, Unsteer
+from ostiary.link.receipt import Receipt
 
 GRACE = 5_000_000
 
@@ -226,6 +227,33 @@ async def test_who_is_moved_waits_until_nothing_flows_to_the_old_host(house: Hou
     await asyncio.gather(asked.answered.wait(), other.answered.wait())
     assert (asked.hosts, other.hosts) == ([A], [A])
     assert await steer(house, "samik") == [A]
+
+
+class Still(Slow):
+    """Workers for whose users nothing flows."""
+
+    async def apply(self, change: Change) -> Receipt:
+        receipt = await super().apply(change)
+        return replace(receipt, dropped={"still": receipt.workers})
+
+
+async def test_who_has_nothing_under_way_waits_for_nothing_after_a_move(house: House, workers: Slow) -> None:
+    await steer(house, "samik")
+    house.control.workers = idle = Still()
+    assert await done(house, "director.move", MoveUser("samik", A)) == [f"{B} -> {A}"]
+    assert (idle.unsteered, idle.drains) == ([Unsteer("mail", [("", SAMIK)])], [])
+    assert await steer(house, "samik") == [A]
+    assert await done(house, "director.move", MoveUser("samik", B)) == [f"{A} -> {B}"]
+
+
+async def test_moves_that_share_a_commit_are_told_together(house: House, workers: Slow) -> None:
+    names = [f"user{number}" for number in range(9)]
+    await steer(house, *names)
+    await done(house, "director.add", AddHost(C))
+    workers.told.clear()
+    await asyncio.gather(*(done(house, "director.move", MoveUser(name, C)) for name in names))
+    assert [sorted(each.hashes) for each in workers.unsteered] == [sorted(("", user_hash(name)) for name in names)]
+    assert workers.told[0].seq == await house.store.changes.newest()
 
 
 async def test_a_second_move_elsewhere_is_refused_while_the_first_goes_on(house: House, workers: Slow) -> None:

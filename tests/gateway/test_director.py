@@ -1,7 +1,7 @@
 """An upstream with a director: each user has one backend, as control says, while control is heard."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic_ns
 
@@ -216,6 +216,26 @@ async def test_a_drain_cuts_what_takes_longer_than_its_grace() -> None:
             assert await told(both.worker, both.control, order) == ["alice"]
             assert (await wire.answer()).status == 503
             assert await wire.end() == b""
+
+
+async def test_a_worker_says_whether_anything_flows_for_those_it_forgets() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 1, 8)
+
+        def still(*hashes: int, hosts: Sequence[str] = ()) -> int:
+            gone = Unsteer("u", [("", number) for number in hashes], list(hosts))
+            return both.worker.change(Change(1, steering=[gone]))["still"]
+
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            await alice.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            assert (await bob.ask(get(BOB))).body == b"two"
+            assert (still(8, 9), still(7, 8), still(7), still(hosts=["127.0.0.9"])) == (1, 0, 0, 0)
+            gate.opened.set()
+            assert (await alice.answer()).body == b"late"
+            await until(lambda: still(7) == 1)
 
 
 async def test_a_drain_by_a_mark_is_for_those_whom_it_takes_from_the_host() -> None:

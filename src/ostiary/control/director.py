@@ -259,8 +259,9 @@ async def move(control: Control, call: Call, params: MoveUser) -> Steered:
         if after.held == wanted.held:
             drains = draining(name, [(after.tag, after.hash)], grace)
         if before is None or before.host != after.host:
-            gone = Unsteer(name, [(after.tag, after.hash)])
-            call.trail.receipt = await control.workers.apply(Change(changed.seq, steering=[gone]))
+            receipt = await steering.tell(changed.seq, Unsteer(name, [(after.tag, after.hash)]))
+            call.trail.receipt = receipt
+            drains = [] if receipt.still else drains
     finally:
         steering.end_soon(name, wanted.held, drains)
     return Steered(_went("" if before is None else before.host, after.host))

@@ -8,10 +8,10 @@ knows whom to drain and whom to keep waiting.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ostiary.control.control import Workers
 from ostiary.core.director import Assignment, Board, DirectorRules, Host, tag_ok, user_hash
@@ -19,6 +19,7 @@ from ostiary.core.oauth import Rules
 from ostiary.core.refusal import Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
 from ostiary.link.messages import Change, Drain, Place, Question, Unsteer
+from ostiary.link.receipt import Receipt
 from ostiary.store.places import Directors, Read, User, Wanted
 
 MARGIN = 1.0
@@ -61,8 +62,12 @@ class Steering:
         self._boards: dict[str, Board] = {}
         self._moving: dict[tuple[str, int], Moving] = {}
         self._over: dict[str, set[int]] = {}
+        self._forgetting = 0
+        """When those will be forgotten that are over by the clock."""
         self._last = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._untold: list[tuple[int, Unsteer]] = []
+        self._telling: asyncio.Task[Receipt] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._settled: Mapping[str, DirectorRules] = {}
         self._used: dict[tuple[str, str, int], list[int]] = {}
         """Uses that the store is still to be told of: upstream, tag and moment of use -> hashes."""
@@ -165,12 +170,18 @@ class Steering:
         now = self._clock()
         held = self._last = max(now + grace + int(MARGIN * SECOND), self._last + 1)
         self._moving[upstream, held] = Moving()
-        self._over[upstream] = {each for each in self._over.get(upstream, ()) if each > now}
+        self._forget_over(now)
         return held
 
-    def over(self, upstream: str) -> frozenset[int]:
-        """Moves that have ended before their time."""
-        return frozenset(self._over.get(upstream, ()))
+    def over(self, upstream: str) -> Set[int]:
+        """Moves that have ended before their time, and those that will until this is asked again."""
+        return self._over.setdefault(upstream, set())
+
+    def _forget_over(self, now: int) -> None:
+        """Forget those whose time is over too; once a second, because there may be thousands of moves in one."""
+        if now >= self._forgetting:
+            self._forgetting = now + SECOND
+            self._over = {name: {each for each in over if each > now} for name, over in self._over.items()}
 
     async def end(self, upstream: str, held: int, drains: Sequence[Drain]) -> None:
         """Have what flows for the users of a move end; then the move is over, and who waits goes on.
@@ -223,6 +234,22 @@ class Steering:
                 log.warning("Exchanges may flow on for a while: %s", outcome.message)
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    async def tell(self, seq: int, gone: Unsteer) -> Receipt:
+        """Have workers forget where users go. Who asks in the same turn shares a change, as they shared a commit."""
+        if self._telling is None:
+            self._telling = self._begin(self._tell())
+        self._untold.append((seq, gone))
+        return await asyncio.shield(self._telling)
+
+    async def _tell(self) -> Receipt:
+        told, self._untold, self._telling = self._untold, [], None
+        users: dict[str, list[User]] = {}
+        for _, gone in told:
+            users.setdefault(gone.upstream, []).extend(gone.hashes)
+        return await self._workers().apply(
+            Change(max(seq for seq, _ in told), steering=[Unsteer(name, these) for name, these in users.items()])
+        )
 
     def _held(self, upstream: str, assignment: Assignment, now: int) -> bool:
         """Whether it waits. A move that is known here may last longer than it should: while workers are silent."""
@@ -301,10 +328,11 @@ class Steering:
 
     # Tasks
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self) -> None:
         """End what is under way; a successor goes on with it."""

@@ -5,8 +5,8 @@ hash of its name (doveadm.md 7.1). What operators changed lies over the hosts of
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence, Set
+from functools import cached_property, lru_cache
 from hashlib import md5
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
@@ -296,6 +296,7 @@ def check_tag(tag: str) -> None:
 # Texts of operators
 
 
+@lru_cache(1024)
 def read_host(text: str) -> str:
     """A host's address in its usual short form; `""`: the text is none, but may be a name.
 
@@ -345,7 +346,7 @@ class Move(Struct, frozen=True):
     expires: int
     held: int
     """The number of this move, should the user have to wait for it."""
-    over: frozenset[int] = frozenset()
+    over: Set[int] = frozenset()
     """Moves that have come to their end early."""
 
     def decide(self, host: Host, found: Assignment | None) -> Assignment:

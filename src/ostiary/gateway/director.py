@@ -181,6 +181,12 @@ class Director:
         gone = [each for key in keys for each in (*self._leaving.get(key, ()), self._hashes.get(key)) if each]
         return {client for each in gone if each.forgotten() for client in each.clients}
 
+    def still(self, unsteer: Unsteer) -> bool:
+        """Whether nothing flows for those who were forgotten; of others than single users that is not known."""
+        if unsteer.hosts or not unsteer.hashes:
+            return False
+        return not any(client.busy() or client.exchange.flowing() for client in self.leaving(unsteer.hashes))
+
     def tick(self, now: int, share: float) -> None:
         """Look at a share of all: those with an open connection live on, those that are over go."""
         many = max(100, int(len(self._hashes) * share))

@@ -319,7 +319,8 @@ class Worker:
             self.guesses.lift()
         if change.streams:
             dropped["streams"] = self._cut(change)
-        self._steer_anew(change)
+        if change.steering:
+            dropped["still"] = int(self._steer_anew(change))
         for name, members in change.members.items():
             self._members[name] = members
             for upstreams in (self.upstreams, self._building_upstreams):
@@ -329,13 +330,16 @@ class Worker:
             self._turn(frozenset(change.stopped))
         return dropped
 
-    def _steer_anew(self, change: Change) -> None:
-        """Users may go elsewhere."""
+    def _steer_anew(self, change: Change) -> bool:
+        """Users may go elsewhere. Whether it is known that nothing flows for them any more."""
+        still = True
         for each in change.steering:
             upstream = self.upstreams.get(each.upstream)
             if upstream is not None and upstream.director is not None:
                 upstream.director.forget(each)
                 upstream.let_go(each.hosts)
+                still = still and upstream.director.still(each)
+        return still
 
     def _turn(self, stopped: frozenset[str]) -> None:
         """Stop these services and start the others, at once; what is under way may end."""

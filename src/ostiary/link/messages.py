@@ -308,7 +308,10 @@ class Draw(Struct, array_like=True, tag="draw", frozen=True):
 
 
 class Applied(Struct, array_like=True, tag="applied", frozen=True):
-    """The change is in force in this worker; `dropped` counts what went, by kind (`admissions`, `limits`, ...)."""
+    """The change is in force in this worker; `dropped` counts what went, by kind (`admissions`, `limits`, ...).
+
+    `still` is 1 there if the change was to forget users one by one, and for none of them anything flows any more.
+    """
 
     seq: int
     dropped: dict[str, int]

@@ -16,7 +16,12 @@ class Receipt(Struct, frozen=True):
     microseconds: int
     """From the call until the receipt."""
     dropped: dict[str, int] = {}
-    """What went in all workers together, by kind: `admissions`, `limits`, `streams`."""
+    """What went in all workers together, by kind: `admissions`, `limits`, `streams`; and see `still`."""
+
+    @property
+    def still(self) -> bool:
+        """Whether every worker has said that nothing flows any more for the users of whom it was to forget."""
+        return self.dropped.get("still", 0) == self.workers
 
 
 class WorkerStatus(Struct, frozen=True):
