@@ -39,6 +39,12 @@ class Scale(NamedTuple):
     """Of a director with many users; a tenth of them at one host."""
     sessions: int
     """Open connections, each of a user of its own."""
+    users: int
+    """Active users of a director under load."""
+    regular: int
+    """Of these, who ask all the time."""
+    visits: int
+    """Requests a second of all of them."""
     droplets: int
     """Of a node, all idle."""
     parts: tuple[str, ...]
@@ -62,6 +68,9 @@ FULL = Scale(
     tokens=1_000_000,
     assignments=1_000_000,
     sessions=10_000,
+    users=100_000,
+    regular=2_000,
+    visits=1_500,
     droplets=500,
     parts=(
         "policy",
@@ -76,6 +85,7 @@ FULL = Scale(
         "million",
         "attack",
         "director",
+        "director_load",
         "droplets",
     ),
 )
@@ -97,6 +107,9 @@ QUICK = Scale(
     tokens=20_000,
     assignments=20_000,
     sessions=500,
+    users=5_000,
+    regular=200,
+    visits=500,
     droplets=50,
     parts=("policy", "plain", "latency", "routes", "bodies", "oauth", "revocation"),
 )

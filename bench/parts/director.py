@@ -193,11 +193,14 @@ def who(ostiary: Ostiary, count: int) -> float:
     return took
 
 
-def operation(ostiary: Ostiary, name: str, params: dict[str, object]) -> Any:
+OWNER = "Basic YWRtaW46b25seSBmb3IgdGhpcyBjb21wYXJpc29u"
+
+
+def operation(ostiary: Ostiary, name: str, params: dict[str, object], credential: str = OWNER) -> Any:
     """An operation by the owner; Failed where it is refused."""
     link = http.client.HTTPConnection("127.0.0.1", ostiary.admin, timeout=300)
-    owner = {"Authorization": "Basic YWRtaW46b25seSBmb3IgdGhpcyBjb21wYXJpc29u", "Content-Type": "application/json"}
-    link.request("POST", f"/operations/{name}", json.dumps(params), owner)
+    fields = {"Authorization": credential, "Content-Type": "application/json"}
+    link.request("POST", f"/operations/{name}", json.dumps(params), fields)
     answer = link.getresponse()
     content = answer.read()
     link.close()
