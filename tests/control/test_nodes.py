@@ -3,8 +3,9 @@
 import pytest
 from msgspec import Struct
 from msgspec.structs import replace
-from tests.control.house import House
+from tests.control.house import ADMIN, House
 
+from ostiary.control.call import Call
 from ostiary.control.nodes import AddNode, ListNodes, NodeStatus, RemoveNode
 from ostiary.core.refusal import Invalid, NotFound, Refusal
 
@@ -54,6 +55,17 @@ async def test_the_setting_says_who_this_node_is(house: House) -> None:
     assert [(each.address, each.port, each.type) for each in await nodes(house)] == [
         ("10.0.0.1", 7, "self"), ("127.0.0.1", 9090, ""),
     ]  # fmt: skip
+
+
+async def test_a_rehearsal_says_which_node_would_come_or_go(house: House) -> None:
+    call = Call(ADMIN, "test", dry=True)
+    assert await house.run("nodes.add", AddNode("::1"), call=call) == ["::1 port 9090 expected"]
+    assert await house.run("nodes.add", AddNode("127.0.0.1"), call=call) == []
+    assert await house.run("nodes.remove", RemoveNode("127.0.0.1"), call=call) == []
+    assert await nodes(house) == [SELF]
+    await house.run("nodes.add", AddNode("::1"))
+    assert await house.run("nodes.add", AddNode("::1", 9090), call=call) == []
+    assert await house.run("nodes.remove", RemoveNode("::1"), call=call) == ["::1 port 9090 expected no longer"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,14 @@ async def status(control: Control, call: Call, params: ListNodes) -> list[NodeSt
     return sorted(rows, key=lambda row: (address_order(row.address), row.port))
 
 
-@operation("nodes.add", permission="cluster:manage", target="address")
+async def foresee_add(control: Control, call: Call, params: AddNode) -> list[str]:
+    """Which node would be expected that is not yet."""
+    meant = _read(params.address), _checked(params.port)
+    known = meant in [*await control.nodes.all(), control.rules.node]
+    return [] if known else [f"{meant[0]} port {meant[1]} expected"]
+
+
+@operation("nodes.add", permission="cluster:manage", target="address", preview=foresee_add)
 async def add(control: Control, call: Call, params: AddNode) -> Expected:
     """Expect a node; one that starts joins by itself."""
     known = _read(params.address), _checked(params.port)
@@ -80,18 +87,29 @@ async def add(control: Control, call: Call, params: AddNode) -> Expected:
     return Expected(bool(await control.nodes.add(*known, call.done(control.clock()))))
 
 
-@operation("nodes.remove", permission="cluster:manage", target="address")
+async def foresee_remove(control: Control, call: Call, params: RemoveNode) -> list[str]:
+    """Which node would be expected no longer."""
+    address, port = await _meant(control, params)
+    return [] if (address, port) == control.rules.node else [f"{address} port {port} expected no longer"]
+
+
+@operation("nodes.remove", permission="cluster:manage", target="address", preview=foresee_remove)
 async def remove(control: Control, call: Call, params: RemoveNode) -> Expected:
     """Expect a node no longer. This one stays while it is alone. Refuses NotFound `node.unknown`."""
-    address, own = _read(params.address), control.rules.node
-    port = None if params.port is None else _checked(params.port)
-    there = [*await control.nodes.all(), own]
-    meant = sorted(each for each in there if each[0] == address and port in (None, each[1]))
-    if not meant:
-        raise NotFound("node.unknown", "No node of this address and port is known")
-    if meant[0] == own:
+    meant = await _meant(control, params)
+    if meant == control.rules.node:
         return Expected(False)
-    return Expected(bool(await control.nodes.remove(*meant[0], call.done(control.clock()))))
+    return Expected(bool(await control.nodes.remove(*meant, call.done(control.clock()))))
+
+
+async def _meant(control: Control, params: RemoveNode) -> tuple[str, int]:
+    """The first node of the address, and of the port where one is given. Refuses NotFound `node.unknown`."""
+    address, port = _read(params.address), None if params.port is None else _checked(params.port)
+    there = [*await control.nodes.all(), control.rules.node]
+    found = sorted(each for each in there if each[0] == address and port in (None, each[1]))
+    if not found:
+        raise NotFound("node.unknown", "No node of this address and port is known")
+    return found[0]
 
 
 def _read(text: str) -> str:
