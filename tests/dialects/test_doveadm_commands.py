@@ -154,6 +154,7 @@ async def test_who_shows_users_by_masks(house: House) -> None:
     assert await one(house, "who") == [alice, bob]
     assert await one(house, "who", mask="") == [alice, bob]
     assert await one(house, "who", mask=[]) == [alice, bob]
+    assert await one(house, "who", mask="*" * 3000) == [alice, bob]
     assert await one(house, "who", mask="A*") == [alice]
     assert await one(house, "who", mask=["10.0.0.0/8"]) == [alice]
     assert await one(house, "who", mask=["b?b", "10.0.0.0/8"]) == []
@@ -189,6 +190,9 @@ async def test_kick_ends_whom_it_names_and_lists_them(house: House) -> None:
         ("kick", {"mask": ["/0", "nobody"]}, 68),
         ("kick", {"mask": ""}, 68),
         ("kick", {"mask": ["", "10.0.0.0/8"]}, 68),
+        ("who", {"mask": "x" * 3000}, []),
+        ("kick", {"mask": "x" * 3000}, 68),
+        ("kick", {"mask": "*" + "?*" * 3000}, 68),
         ("kick", {"mask": "*", "force": "maybe"}, "invalidRequest"),
         ("kick", {"mask": "*", "force": None}, "invalidRequest"),
         ("penalty", {"netmask": ""}, 64),
@@ -350,6 +354,9 @@ async def test_a_user_is_moved_mapped_and_shown(house: House) -> None:
         ("directorUp", {"host": "127.0.0.11", "user": "127.0.0.11"}, "invalidRequest"),
         ("directorDown", {"host": "127.0.0.77"}, 68),
         ("directorDown", {"host": "127.0.0.11", "tag": "eu"}, 68),
+        ("directorUp", {"host": "127.0.0.11", "tag": "a b"}, 64),
+        ("directorDown", {"host": "127.0.0.77", "tag": "a@b"}, 64),
+        ("directorStatus", {"user": "u", "tag": "x" * 256}, 64),
         ("directorDown", {"host": "no.such.name.invalid"}, 75),
         ("directorRemove", {}, 64),
         ("directorRemove", {"host": "127.0.0.77"}, 68),
@@ -366,6 +373,8 @@ async def test_a_user_is_moved_mapped_and_shown(house: House) -> None:
         ("directorFlush", {"host": "127.0.0.77"}, 68),
         ("directorFlush", {"host": "all", "maxParallel": "x"}, "invalidRequest"),
         ("directorFlush", {"host": "all", "maxParallel": -5}, []),
+        ("directorFlush", {"host": "all", "maxParallel": 10**30}, []),
+        ("directorFlush", {"host": "all", "maxParallel": "-" + "9" * 5000}, []),
         ("directorFlush", {"host": "127.0.0.11", "forceFlush": "1"}, []),
         ("directorRingAdd", {}, 64),
         ("directorRingAdd", {"ip": "name"}, 64),

@@ -1,5 +1,6 @@
 """The commands: what each is called, takes, asks of an operation, and shows of its result (doveadm.md 3 and 5)."""
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from ostiary.core.configuration.settings import DoveadmSettings
-from ostiary.core.mask import read_network
+from ostiary.core.mask import MOST_MASK, read_network
 from ostiary.core.refusal import Invalid, Mistake, NotFound
 from ostiary.dialects.doveadm import rows
 from ostiary.dialects.doveadm.grammar import Command as Sent
@@ -19,6 +20,7 @@ Values = Mapping[str, Any]
 LONGEST_SERVICE = 255
 EVERYTHING = "/0"
 """What the original takes for the network of all addresses."""
+_STARS = re.compile(r"\*+")
 
 
 class Parameter(Struct, frozen=True):
@@ -141,7 +143,12 @@ def _masks(asked: Asked, texts: list[str]) -> dict[str, object]:
     users = [each for each in texts if read_network(each) is None]
     if len(networks) > 1 or len(users) > 1:
         raise bad("mask", "There is at most one mask of users and one network")
-    return {"user": users[0] if users else "", "network": networks[0] if networks else ""}
+    return {"user": _mask(users[0]) if users else "", "network": networks[0] if networks else ""}
+
+
+def _mask(text: str) -> str:
+    """A mask of users that is not too long: what is left after a cut asks for a longer name than anybody has."""
+    return _STARS.sub("*", text)[:MOST_MASK]
 
 
 def _who(asked: Asked) -> dict[str, object]:

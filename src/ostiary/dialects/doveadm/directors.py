@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ostiary.control.nodes import NodeStatus
 from ostiary.control.whereabouts import Assignment, DirectorStatus, DumpRow
-from ostiary.core.director import LAST_HASH
+from ostiary.core.director import LAST_HASH, check_tag
 from ostiary.core.refusal import Conflict, NotFound, Unavailable
 from ostiary.dialects.doveadm.commands import SOCKET, Asked, Command, Parameter, bad, hidden, needed
 from ostiary.dialects.doveadm.rows import Row, nothing, when
@@ -42,8 +42,8 @@ def _vhosts(asked: Asked) -> dict[str, object]:
 
 
 def _status(asked: Asked) -> dict[str, object]:
-    user = asked.values.get("user")
-    return {**asked.upstream, **(asked.given(user="user", tag="tag") if user else {})}
+    """All hosts, whatever the tag; or where a user goes within it."""
+    return {**asked.upstream, **({**asked.given(user="user"), **_tag(asked)} if asked.values.get("user") else {})}
 
 
 def _map(asked: Asked) -> dict[str, object]:
@@ -72,7 +72,13 @@ def _add(asked: Asked) -> dict[str, object]:
 
 
 def _turn(asked: Asked) -> dict[str, object]:
-    return {**asked.upstream, "host": _host(asked), **asked.given(tag="tag")}
+    return {**asked.upstream, "host": _host(asked), **_tag(asked)}
+
+
+def _tag(asked: Asked) -> dict[str, object]:
+    """The tag, if one was sent. Refuses Invalid `tag.invalid`."""
+    check_tag(asked.values.get("tag", ""))
+    return asked.given(tag="tag")
 
 
 def _remove(asked: Asked) -> dict[str, object]:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from ostiary.dialects.doveadm.grammar import Number, Value
 
 Kind = Literal["string", "integer", "boolean", "array", "number", "object"]
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+)", re.ASCII)
+_BEYOND = 10**18
+"""More than any integer that means something: what is larger is taken for it."""
 _YES = frozenset({"true", "yes", "y", "t", "1"})
 _NO = frozenset({"false", "no", "n", "f", "0", ""})
 
@@ -35,10 +37,11 @@ def _string(value: Value) -> str:
 
 
 def _integer(value: Value) -> int:
-    text = _text(value)
-    if not _INTEGER.fullmatch(text):
+    found = _INTEGER.fullmatch(_text(value))
+    if found is None:
         raise ValueError
-    return int(text)
+    size = int(found[2]) if len(found[2]) <= 18 else _BEYOND
+    return -size if found[1] == "-" else size
 
 
 def _boolean(value: Value) -> bool:
