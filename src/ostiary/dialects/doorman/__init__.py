@@ -7,6 +7,7 @@ Each subject is a module with its rows; words.py says how refusals are said.
 
 from itertools import chain
 from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -35,28 +36,35 @@ for _row in ROWS:
     PATHS.setdefault(_row.path, {})[_row.method] = _row
     if _row.method == "GET":
         PATHS[_row.path]["HEAD"] = _row
-_SHAPES = MappingProxyType({tuple(path.split("/")): methods for path, methods in PATHS.items()})
+
+
+class Naming(NamedTuple):
+    """A path with a `{...}`: where it stands, what stands around it, and the methods."""
+
+    place: int
+    around: tuple[str, ...]
+    methods: dict[str, Row]
+
+
+def _naming(path: str, methods: dict[str, Row]) -> Naming:
+    parts = path.split("/")
+    place = next(place for place, part in enumerate(parts) if part.startswith("{"))
+    return Naming(place, (*parts[:place], *parts[place + 1 :]), methods)
+
+
+_FIXED = MappingProxyType({tuple(path.split("/")): methods for path, methods in PATHS.items() if "{" not in path})
+_NAMING = tuple(_naming(path, methods) for path, methods in PATHS.items() if "{" in path)
 
 
 def find(path: str) -> tuple[dict[str, Row], str] | None:
     """The methods of a path, and what stands for its `{...}`. Segments are decoded once, after splitting."""
     parts = tuple(segment(part) for part in path.split("/"))
-    if parts in _SHAPES and not any(part.startswith("{") for part in parts):
-        return _SHAPES[parts], ""
-    for shape, methods in _SHAPES.items():
-        item = _item(shape, parts)
-        if item:
-            return methods, item
+    if parts in _FIXED:
+        return _FIXED[parts], ""
+    for place, around, methods in _NAMING:
+        if len(parts) > place and parts[place] and (*parts[:place], *parts[place + 1 :]) == around:
+            return methods, parts[place]
     return None
-
-
-def _item(shape: tuple[str, ...], parts: tuple[str, ...]) -> str:
-    """What stands for the `{...}` of a shape that fits, else empty."""
-    if len(shape) != len(parts):
-        return ""
-    differing = [(wanted, part) for wanted, part in zip(shape, parts, strict=True) if wanted != part]
-    fits = len(differing) == 1 and differing[0][0].startswith("{")
-    return differing[0][1] if fits else ""
 
 
 class Doorman:

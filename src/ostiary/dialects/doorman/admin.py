@@ -1,6 +1,8 @@
 """Revoke, unrevoke, disable, enable: what a user holds, and whether they may come in."""
 
 from ostiary.control.users import OneUser, OwnUser, Status
+from ostiary.core.permission import OWNER_ROLE
+from ostiary.core.refusal import Forbidden
 from ostiary.dialects.doorman.asked import Asked, Handler, Row
 from ostiary.dialects.doorman.users import sought
 from ostiary.dialects.doorman.words import NO_AUTH, done, message
@@ -14,6 +16,15 @@ async def status(asked: Asked) -> Answer:
     return done({"active": found.active, "revoked": found.revoked})
 
 
+async def disable(asked: Asked) -> Answer:
+    """Keep a user out; the owner stays, whoever asks."""
+    user = await sought(asked)
+    if user.role == OWNER_ROLE:
+        raise Forbidden("owner.active", "The owner cannot be disabled")
+    await asked.run("users.disable", OneUser(user.name))
+    return message(f"User {user.name} disabled and tokens revoked", *asked.receipt())
+
+
 def _change(operation: str, kind: type[OneUser] | type[OwnUser], text: str) -> Handler:
     """The handler of a change, which answers when it is in force everywhere."""
 
@@ -25,20 +36,18 @@ def _change(operation: str, kind: type[OneUser] | type[OwnUser], text: str) -> H
     return change
 
 
-def _row(verb: str, operation: str, text: str, kind: type[OneUser] | type[OwnUser] = OneUser) -> Row:
+def _row(method: str, verb: str, operation: str, handler: Handler, permission: str = "auth:manage") -> Row:
     path = f"/platform/authorization/admin/{verb}/{{username}}"
-    return Row("POST", path, operation, _change(operation, kind, text), NO_AUTH, permissions=_NEEDED[operation])
+    return Row(method, path, operation, handler, NO_AUTH, permissions=(permission,))
 
 
-_AUTH = ("auth:manage",)
-_NEEDED = {
-    "tokens.revoke_all": ("tokens:manage",), "tokens.unrevoke_all": ("tokens:manage",),
-    "users.disable": _AUTH, "users.enable": _AUTH,
-}  # fmt: skip
+revoke = _change("tokens.revoke_all", OwnUser, "All tokens revoked for {}")
+unrevoke = _change("tokens.unrevoke_all", OneUser, "Token revocation cleared for {}")
+enable = _change("users.enable", OneUser, "User {} enabled")
 ROWS = (
-    Row("GET", "/platform/authorization/admin/status/{username}", "users.status", status, NO_AUTH, permissions=_AUTH),
-    _row("revoke", "tokens.revoke_all", "All tokens revoked for {}", OwnUser),
-    _row("unrevoke", "tokens.unrevoke_all", "Token revocation cleared for {}", OwnUser),
-    _row("disable", "users.disable", "User {} disabled and tokens revoked"),
-    _row("enable", "users.enable", "User {} enabled"),
+    _row("GET", "status", "users.status", status),
+    _row("POST", "revoke", "tokens.revoke_all", revoke, "tokens:manage"),
+    _row("POST", "unrevoke", "tokens.unrevoke_all", unrevoke, "tokens:manage"),
+    _row("POST", "disable", "users.disable", disable),
+    _row("POST", "enable", "users.enable", enable),
 )

@@ -8,7 +8,7 @@ from ostiary.core.refusal import Invalid
 from ostiary.dialects.message import Request
 
 MOST = 200
-_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
 class Page(Struct, frozen=True):
