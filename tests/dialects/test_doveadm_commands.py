@@ -389,6 +389,35 @@ async def test_exit_codes_of_the_director(house: House, command: str, values: An
     assert await one(house, command, **values) == code
 
 
+@pytest.mark.parametrize(
+    ("command", "values", "parameter"),
+    [
+        ("directorAdd", {"tag": "a", "host": "5"}, "host"),
+        ("directorUp", {"user": "127.0.0.77"}, "user"),
+        ("directorDown", {"host": "127.0.0.11", "tag": "a b"}, "tag"),
+        ("directorUpdate", {"host": "127.0.0.11", "vhostCount": "1001"}, "vhostCount"),
+        ("directorRingAdd", {"ip": "name"}, "ip"),
+        ("penalty", {"netmask": "x"}, "netmask"),
+        ("kick", {"mask": "nobody"}, "mask"),
+        ("serviceStop", {"service": "imap"}, "service"),
+        ("statsDump", {"type": "user", "filter": "ip=x"}, "filter"),
+        ("services.start", {"services": ["imap"]}, "services"),
+        ("users.get", {"user": "nobody"}, "user"),
+        ("reload", {}, None),
+    ],
+)
+async def test_explain_names_the_parameter_to_blame(
+    house: House, command: str, values: Any, parameter: str | None
+) -> None:
+    await run(house, *HOSTS)
+    (house.path / "ostiary.yaml").write_text("nonsense: 1\n")
+    batch = msgspec.json.encode([[command, values, "t"]])
+    answer = await house.ask("POST", "/doveadm/v1?explain=1", batch, owner=False, headers=KEY)
+    ((kind, told, _),) = msgspec.json.decode(answer.body)
+    assert (kind, told.get("parameter")) == ("error", parameter)
+    assert told["message"]
+
+
 async def test_without_a_director_or_with_several_and_no_setting_commands_are_78(house: House) -> None:
     for names in ((), ("mail", "web")):
         directors(house, *names)

@@ -24,7 +24,7 @@ from ostiary.dialects.desk import Desk
 from ostiary.dialects.doveadm.commands import Asked, Command
 from ostiary.dialects.doveadm.grammar import Command as Sent
 from ostiary.dialects.doveadm.values import BadValue
-from ostiary.dialects.doveadm.words import DEFECT, done, error, exit_code
+from ostiary.dialects.doveadm.words import DEFECT, blamed, done, error, exit_code
 
 log = logging.getLogger("ostiary.doveadm")
 MOST_ANSWER = 1 << 28
@@ -110,7 +110,7 @@ class Batch:
         except BadValue as value:
             return self._error("invalidRequest", 0, sent.tag, str(value), value.parameter)
         except Refusal as refusal:
-            return self._error("exitCode", exit_code(refusal, command.codes), sent.tag, *_reason(refusal))
+            return self._error("exitCode", exit_code(refusal, command.codes), sent.tag, *_reason(refusal, sent))
         except Exception:
             log.exception(
                 "command failed", extra={"pairs": {"request_id": self._call.request_id, "command": sent.name}}
@@ -173,10 +173,10 @@ def _foreseen(operation: str, about: str, change: str) -> dict[str, str]:
     return {"dry_run": "1", "operation": operation, "target": about, "change": change}
 
 
-def _reason(refusal: Refusal) -> tuple[str, str]:
+def _reason(refusal: Refusal, sent: Sent) -> tuple[str, str]:
     """Why a command was refused: a sentence, and the parameter to blame."""
     if not refusal.mistakes:
-        return refusal.message, ""
+        return refusal.message, blamed(refusal, sent.values)
     mistake = refusal.mistakes[0]
     if mistake.file:
         return f"{refusal.message}: {mistake}", ""

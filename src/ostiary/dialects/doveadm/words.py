@@ -1,6 +1,6 @@
 """Words of the surface: answers of its frame, and which exit code a refusal has (doveadm.md 1.1, 2.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -34,6 +34,11 @@ OWN: Codes = MappingProxyType({**ORIGINAL, Conflict: DATA})
 """Of operations under their own names."""
 NAMED = {"config.invalid": CONFIGURATION, "director.unset": CONFIGURATION, "node.unset": CONFIGURATION}
 """Refusals that say that a setting is missing or wrong."""
+CALLED: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "host": ("host", "user", "ip", "address"), "node": ("ip", "address"), "session": ("mask",),
+    "vhosts": ("vhostCount", "vhosts"), "network": ("netmask",), "service": ("service", "services"),
+})  # fmt: skip
+"""What the subject of a refusal is called as a parameter, where that is not its own name."""
 
 
 def exit_code(refusal: Refusal, codes: Codes) -> int:
@@ -43,6 +48,12 @@ def exit_code(refusal: Refusal, codes: Codes) -> int:
     if codes is OWN and isinstance(refusal, NotFound) and refusal.code == "user.unknown":
         return NO_USER
     return next(codes[each] for each in type(refusal).__mro__ if each in codes)
+
+
+def blamed(refusal: Refusal, sent: Collection[str]) -> str:
+    """Which of the parameters that were sent a refusal is about; empty: none."""
+    subject = refusal.code.partition(".")[0]
+    return next((name for name in CALLED.get(subject, (subject,)) if name in sent), "")
 
 
 def text(status: int, words: str, *headers: tuple[str, str], reason: str = "", close: bool = False) -> Answer:
