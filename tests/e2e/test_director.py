@@ -7,12 +7,13 @@ import random
 import signal
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from tests.e2e.crowd import Crowd, basic, each, request
 from tests.e2e.house import LIMIT, OWNER, Answer, Node, serving
+from tests.listening import Listener, listening
 
 ADMIN = basic("admin", "change-me-please-1")
 HOSTS = [f"127.0.0.{number}" for number in range(11, 21)]
@@ -36,16 +37,11 @@ class Backends:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("sockname")[0]
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                user = head.split(b"x-user: ", 1)[1].split(b"\r\n", 1)[0].decode()
-                await self.answer(host, user)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(host), host.encode()))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            user = head.split(b"x-user: ", 1)[1].split(b"\r\n", 1)[0].decode()
+            await self.answer(host, user)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(host), host.encode()))
 
     async def answer(self, host: str, user: str) -> None:
         """Take a few milliseconds, and notice who is served elsewhere meanwhile."""
@@ -64,24 +60,20 @@ class Backends:
 
 
 @asynccontextmanager
-async def backends() -> AsyncIterator[tuple[Backends, dict[str, asyncio.Server], int]]:
+async def backends() -> AsyncIterator[tuple[Backends, dict[str, Listener], int]]:
     found = Backends()
-    first = await asyncio.start_server(found.serve, HOSTS[0], 0)
-    port = first.sockets[0].getsockname()[1]
-    servers = {HOSTS[0]: first}
-    for host in HOSTS[1:]:
-        servers[host] = await asyncio.start_server(found.serve, host, port)
-    try:
+    async with AsyncExitStack() as stack:
+        servers = {HOSTS[0]: await stack.enter_async_context(listening(found.serve, HOSTS[0]))}
+        port = servers[HOSTS[0]].port
+        for host in HOSTS[1:]:
+            servers[host] = await stack.enter_async_context(listening(found.serve, host, port))
         yield found, servers, port
-    finally:
-        for server in servers.values():
-            server.close()
 
 
 def configuration(port: int, hosts: list[str], more: str = "") -> str:
     servers = ", ".join(f'"{host}:{port}"' for host in hosts)
     return f"""
-gateway: {{listen: "127.0.0.1:0", workers: 3, kick_grace: 2s}}
+gateway: {{listen: "127.0.0.1:0", workers: 3, kick_grace: 30s}}
 admin: {{listen: "127.0.0.1:0"}}
 log: {{access: ""}}
 upstreams:
@@ -232,13 +224,13 @@ async def test_hosts_marks_and_assignments_survive_a_kill_of_control_and_a_resta
 
 async def test_a_dead_backend_goes_down_by_itself_and_its_users_elsewhere(tmp_path: Path) -> None:
     names = [f"user{number}" for number in range(200)]
-    health = ", health: {every: 100ms, timeout: 500ms, fall: 2, rise: 1}"
+    health = ", health: {every: 100ms, timeout: 20s, fall: 2, rise: 1}"
     async with backends() as (found, servers, port):
         (tmp_path / "ostiary.yaml").write_text(configuration(port, HOSTS[:3], health))
         async with serving(tmp_path) as node:
             director = Director(node)
             await each(node.gateway, [ask(name) for name in names])
-            servers[HOSTS[0]].close()
+            servers[HOSTS[0]].stop()
             async with asyncio.timeout(LIMIT):
                 while (await director.hosts())[HOSTS[0]] != ("down", 0):
                     pass
@@ -247,11 +239,11 @@ async def test_a_dead_backend_goes_down_by_itself_and_its_users_elsewhere(tmp_pa
                 (200, HOSTS[1].encode()), (200, HOSTS[2].encode()),
             }  # fmt: skip
             kept = {name: host for name, host in found.last.items() if host != HOSTS[0]}
-            servers[HOSTS[0]] = await asyncio.start_server(found.serve, HOSTS[0], port)
-            async with asyncio.timeout(LIMIT):
-                while (await director.hosts())[HOSTS[0]][0] != "up":
-                    pass
-            await each(node.gateway, [ask(name) for name in names])
+            async with listening(found.serve, HOSTS[0], port):
+                async with asyncio.timeout(LIMIT):
+                    while (await director.hosts())[HOSTS[0]][0] != "up":
+                        pass
+                await each(node.gateway, [ask(name) for name in names])
             assert found.last == kept
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.e2e.crowd import FORM, JSON, each, request
 from tests.e2e.house import LIMIT, Answer, Backend, Node, configuration, serving
+from tests.undisturbed import undisturbed
 
 LARGE = 65_537
 
@@ -59,14 +60,14 @@ def said(answer: Answer) -> tuple[int, str]:
 
 @pytest.fixture
 def hasty(place: Path, behind: Backend) -> Path:
-    """A configuration whose gateway waits no longer than a second for what a client began to send."""
-    waits = "gateway: {head_timeout: 1s, body_timeout: 1s, "
+    """A configuration whose gateway waits no longer than two seconds for what a client began to send."""
+    waits = "gateway: {head_timeout: 2s, body_timeout: 2s, "
     (place / "ostiary.yaml").write_text(configuration(behind.port).replace("gateway: {", waits))
     return place
 
 
-async def test_every_malformed_body_gets_the_documented_refusal(hasty: Path) -> None:
-    async with serving(hasty, "--workers", "1") as node:
+async def test_every_malformed_body_gets_the_documented_refusal(configured: Path) -> None:
+    async with serving(configured, "--workers", "1") as node:
         await node.client()
         for endpoint in [*PUBLIC, *INSIDE]:
             asked = [sent(endpoint, body) for body in UNREADABLE]
@@ -82,8 +83,8 @@ async def test_every_malformed_body_gets_the_documented_refusal(hasty: Path) -> 
         await alive(node)
 
 
-async def test_every_body_that_is_too_large_is_refused_before_it_is_read(hasty: Path) -> None:
-    async with serving(hasty, "--workers", "1") as node:
+async def test_every_body_that_is_too_large_is_refused_before_it_is_read(configured: Path) -> None:
+    async with serving(configured, "--workers", "1") as node:
         for endpoint in [*PUBLIC, *INSIDE]:
             for url in (node.admin, node.gateway) if endpoint in PUBLIC else (node.admin,):
                 [whole] = await each(url, [sent(endpoint, b"a" * LARGE)])
@@ -111,6 +112,7 @@ async def begun(url: str, data: bytes, *, end: bool = False) -> bytes:
         return received
 
 
+@undisturbed
 async def test_who_begins_and_does_not_go_on_is_answered_or_let_go(hasty: Path) -> None:
     async with serving(hasty, "--workers", "1") as node:
         heads = [

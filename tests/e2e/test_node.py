@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.house import OWNER, Backend, Client, configuration, once, ostiary, serving
+from tests.e2e.house import LIMIT, OWNER, Backend, Client, configuration, once, ostiary, serving
 
 from ostiary import supervisor
+
+LEASE = 5.0
+"""Seconds that a worker may act on what control said."""
 
 
 async def test_a_dead_worker_is_replaced_and_only_its_own_connections_are_lost(configured: Path) -> None:
@@ -43,12 +46,14 @@ async def test_a_dead_control_is_back_before_anybody_notices(configured: Path) -
         assert (await client.ask("GET", "/closed")).status == 200
         (control,) = node.children("control")
         os.kill(control, signal.SIGKILL)
+        killed = time.monotonic()
         asking = asyncio.create_task(once(node.admin, "GET", "/platform/monitor/readiness"))
         while not asking.done():
-            assert (await client.ask("GET", "/closed")).status == 200
+            answer = await client.ask("GET", "/closed")
+            assert (answer.status, time.monotonic() - killed > LEASE / 2) in ((200, False), (200, True), (503, True))
             await asyncio.wait({asking}, timeout=0.01)
         assert (await asking).status == 200
-        assert (await once(node.gateway, "GET", "/closed", token=client.token)).status == 200
+        assert (await client.under_lease("/closed")).status == 200
         assert (await node.revoke(client.token)).json == {"revoked": "true"}
         assert (await client.ask("GET", "/closed")).status == 401
         client.close()
@@ -74,7 +79,7 @@ async def test_without_control_known_tokens_pass_until_the_lease_ends_and_public
         os.kill(control, signal.SIGSTOP)
         stopped = time.monotonic()
         answer = await client.until("/closed", 503)
-        assert 3.5 < time.monotonic() - stopped < 7.0
+        assert time.monotonic() - stopped > LEASE / 2
         assert answer.headers["retry-after"] == "1"
         assert (await client.ask("GET", "/open")).status == 200
         os.kill(control, signal.SIGCONT)
@@ -93,7 +98,7 @@ async def test_a_stopped_worker_delays_a_revocation_and_never_admits_the_token_a
         began = time.monotonic()
         revoked = await node.revoke(token)
         assert revoked.json == {"revoked": "true"}
-        assert 2.0 < time.monotonic() - began < 6.0
+        assert time.monotonic() - began > LEASE / 2
         os.kill(worker, signal.SIGCONT)
         assert (await client.answer()).status == 401
         client.close()
@@ -120,7 +125,7 @@ async def test_a_reload_reaches_every_worker_and_a_broken_one_changes_nothing(
 
 def appeared(path: Path) -> bool:
     """Wait until there is a file."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.002)
     return path.exists()
@@ -143,15 +148,15 @@ async def test_a_stop_lets_end_what_is_under_way(configured: Path, behind: Backe
         idle, busy = Client(node.gateway), Client(node.gateway)
         assert (await idle.ask("GET", "/open")).status == 200
         await busy.send("GET", "/slow")
-        await asyncio.wait_for(behind.arrived.wait(), 5)
+        await asyncio.wait_for(behind.arrived.wait(), LIMIT)
         node.process.terminate()
         assert idle.streams is not None
-        assert await asyncio.wait_for(idle.streams[0].read(), 5) == b""
+        assert await asyncio.wait_for(idle.streams[0].read(), LIMIT) == b""
         with pytest.raises(ConnectionError):
             await once(node.gateway, "GET", "/open")
         behind.go.set()
-        assert (await asyncio.wait_for(busy.answer(), 5)).body == b"hello"
-        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert (await asyncio.wait_for(busy.answer(), LIMIT)).body == b"hello"
+        assert await asyncio.wait_for(node.process.wait(), LIMIT) == 0
         idle.close()
         busy.close()
     assert not (configured / "var" / "ostiary.pid").exists()
@@ -161,13 +166,13 @@ async def test_without_the_supervisor_all_drain_and_another_node_takes_over(conf
     async with serving(configured, "--workers", "1") as node:
         busy = Client(node.gateway)
         await busy.send("GET", "/slow")
-        await asyncio.wait_for(behind.arrived.wait(), 5)
+        await asyncio.wait_for(behind.arrived.wait(), LIMIT)
         node.process.kill()
         async with serving(configured, "--workers", "1") as successor:
             assert (await once(successor.gateway, "GET", "/open")).status == 200
             assert supervisor.living(configured / "var" / "ostiary.pid") == successor.process.pid
             behind.go.set()
-            assert (await asyncio.wait_for(busy.answer(), 5)).body == b"hello"
+            assert (await asyncio.wait_for(busy.answer(), LIMIT)).body == b"hello"
             await node.said()  # up to its end: no process of the former node is left
             assert (await once(successor.gateway, "GET", "/open")).status == 200
         busy.close()
@@ -184,7 +189,7 @@ async def test_the_data_plane_can_run_inside_control(configured: Path) -> None:
         assert (await client.ask("GET", "/closed")).status == 401
         client.close()
         node.process.terminate()
-        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert await asyncio.wait_for(node.process.wait(), LIMIT) == 0
 
 
 async def test_the_first_start_prints_a_password_once_and_nowhere_else(place: Path, behind: Backend) -> None:

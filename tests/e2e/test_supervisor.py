@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.e2e import children
+from tests.e2e.house import LIMIT
 
 from ostiary import supervisor
 
@@ -27,7 +28,7 @@ class Running:
     async def line(self, start: str) -> str:
         """The first line that begins with `start` and was not given yet."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             while not (found := [line for line in self.lines if line.startswith(start)]):
                 line = (await self.process.stdout.readline()).decode()
                 assert line, f"no {start!r} in {self.lines}"
@@ -41,11 +42,11 @@ class Running:
     async def rest(self) -> list[str]:
         """All that is still said, until nobody is there who could say more."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             return (await self.process.stdout.read()).decode().splitlines()
 
     async def status(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), 10)
+        return await asyncio.wait_for(self.process.wait(), LIMIT)
 
     @property
     def addresses(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def started(place: Path, **changes: Any) -> AsyncIterator[Running]:
     plan = {
         "gateway": "127.0.0.1:0", "admin": "127.0.0.1:0", "scheme": "http", "workers": 1, "run": str(place / "run"),
         "pid_file": str(place / "ostiary.pid"), "control": [*CHILD, "control"], "worker": [*CHILD, "worker"],
-        "drain": 5.0,
+        "drain": 30.0,
     }  # fmt: skip
     (place / "plan.json").write_text(json.dumps(plan | changes))
     process = await asyncio.create_subprocess_exec(
@@ -82,7 +83,7 @@ async def answered(running: Running) -> int:
     """The pid of the worker that answers at the gateway's address."""
     host, _, port = running.addresses["gateway"].rpartition("/")[2].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    pid = int(await asyncio.wait_for(reader.read(), 5))
+    pid = int(await asyncio.wait_for(reader.read(), LIMIT))
     writer.close()
     return pid
 
