@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.core.refusal import Invalid, NotFound, Refusal, Unavailable
-from ostiary.drivers.port import Image, Seen, Spec, Usage
+from ostiary.drivers.port import Image, Printed, Seen, Spec, Usage
 
 
 class Life(Struct):
@@ -19,6 +19,8 @@ class Life(Struct):
     seen: Seen
     listeners: list[socket.socket] = []
     lines: list[bytes] = []
+    times: list[int | None] = []
+    """When each was printed; empty: nobody knows."""
     starts: int = 0
 
 
@@ -138,6 +140,11 @@ class Memory:
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
         return self._life(droplet).lines[-tail:] if tail else []
+
+    async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
+        life = self._life(droplet)
+        times = life.times or [None] * len(life.lines)
+        return [Printed(at, line) for at, line in zip(times, life.lines, strict=True)][-tail:]
 
     async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         for line in self._life(droplet).lines[-tail:]:

@@ -491,6 +491,20 @@ async def test_logs_are_one_text_of_what_was_done_and_printed(deis: Apps) -> Non
     assert isinstance(json.loads(answer.body), str)
 
 
+async def test_lines_of_several_droplets_stand_in_the_order_in_which_they_were_printed(deis: Apps) -> None:
+    await deis.made("shop")
+    await deis.scaled("shop", web=2)
+    one, two = sorted(deis.fleet.engine.lives.values(), key=lambda life: life.spec.name)
+    noon = 1_800_000_000 * SECOND
+    one.lines, one.times = [b"first", b"third"], [noon, noon + 2 * SECOND]
+    two.lines, two.times = [b"second", b"last"], [noon + SECOND, noon + 3 * SECOND]
+    text = body(await deis.ask("GET", "/apps/shop/logs?log_lines=4", by="bob"))
+    assert text.splitlines() == [
+        "2027-01-15T08:00:00UTC shop[web.1]: first", "2027-01-15T08:00:01UTC shop[web.2]: second",
+        "2027-01-15T08:00:02UTC shop[web.1]: third", "2027-01-15T08:00:03UTC shop[web.2]: last",
+    ]  # fmt: skip
+
+
 async def test_values_are_sealed_and_in_no_log(deis: Apps) -> None:
     await deis.made("shop")
     await deis.ask("POST", "/apps/shop/config", {"values": {"KEY": "s3cret-value"}}, by="bob")

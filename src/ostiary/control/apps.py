@@ -137,7 +137,7 @@ class LogLine(Struct, frozen=True):
     """A line of what was done to an app, or of what its droplets have printed."""
 
     at: int
-    """Unix microseconds; of a printed line: when its droplet was started."""
+    """Unix microseconds."""
     source: str
     """`api`, or a droplet's type and number: `web.1`."""
     text: str
@@ -246,20 +246,20 @@ async def logs(control: Control, call: Call, params: AppLogs) -> list[LogLine]:
     """Show the last of what was done to an app and of what its droplets have printed, oldest first."""
     app = await reach(control, call, params.app)
     found = [LogLine(at, "api", text) for at, text in await control.apps.notes(app.id, params.lines)]
-    placed = [(droplet.started_at or droplet.created_at, place) for place, droplet in control.reconciler.of_app(app.id)]
-    for at, place in placed:
+    for place, _ in control.reconciler.of_app(app.id):
         printed = await _printed(control, place, params.lines)
-        found += [LogLine(at, f"{place.type}.{place.number}", text) for text in printed]
-        found = _last(sorted(found, key=lambda line: line.at), params.lines)
+        found = _last(sorted([*found, *printed], key=lambda line: line.at), params.lines)
     return found
 
 
-async def _printed(control: Control, place: Place, lines: int) -> list[str]:
+async def _printed(control: Control, place: Place, lines: int) -> list[LogLine]:
     """What a droplet has printed; nothing when it has been removed meanwhile."""
     try:
-        return [line.decode(errors="replace") for line in await control.reconciler.logs(place.name, lines)]
+        found = await control.reconciler.printed(place.name, lines)
     except NotFound:
         return []
+    source = f"{place.type}.{place.number}"
+    return [LogLine(at, source, line.decode(errors="replace")) for at, line in found]
 
 
 def _last(lines: list[LogLine], most: int) -> list[LogLine]:

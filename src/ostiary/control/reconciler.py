@@ -230,6 +230,16 @@ class Reconciler(Minder):
         except NotFound:
             return []
 
+    async def printed(self, name: str, tail: int) -> list[tuple[int, bytes]]:
+        """The same, each with its time; where nobody knows that, when it was started."""
+        charge = self._charge(name)
+        began = charge.life.started or charge.kept.created
+        try:
+            found = await self._driver.printed(charge.id, tail)
+        except NotFound:
+            return []
+        return [(began if each.at is None else each.at, each.line) for each in found]
+
     def follow(self, name: str, tail: int) -> AsyncIterator[bytes]:
         """The same, then each line as it comes, until the droplet is deleted."""
         return self._driver.follow(self._charge(name).id, tail)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NoReturn
 
 from ostiary.core.refusal import Unavailable
-from ostiary.drivers.port import Image, Seen, Spec, Usage
+from ostiary.drivers.port import Image, Printed, Seen, Spec, Usage
 
 
 def refuse() -> NoReturn:
@@ -49,6 +49,9 @@ class Absent:
         refuse()
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
+        refuse()
+
+    async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
         refuse()
 
     def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ Times are Unix microseconds, sizes bytes.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -59,6 +59,13 @@ class Image(Struct, frozen=True):
     id: str
     names: tuple[str, ...]
     size: int
+
+
+class Printed(NamedTuple):
+    """A line of a log, without its end, and when it was ended; None: nobody knows."""
+
+    at: int | None
+    line: bytes
 
 
 class Driver(Protocol):
@@ -116,6 +123,9 @@ class Driver(Protocol):
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
         """The last `tail` lines without line ends, both streams merged as they came, lines cut at 16 KiB: what is
         longer goes on in the next. A last line that is not ended yet is among them."""
+
+    async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
+        """The same, with their times."""
 
     def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         """The same, then every further line within a second, until the droplet is removed."""

@@ -13,7 +13,7 @@ from ostiary.drivers.docker.container import DROPLET, NODE, body, seen, usage
 from ostiary.drivers.docker.engine import Engine, clock, filters
 from ostiary.drivers.docker.logs import entry, frames
 from ostiary.drivers.lines import Lines
-from ostiary.drivers.port import Image, Seen, Spec, Usage
+from ostiary.drivers.port import Image, Printed, Seen, Spec, Usage
 
 Pull = Literal["missing", "never", "always"]
 IMAGE = re.compile(r"[a-z0-9](?:[\w.:@-]|/(?!\.))*\Z", re.ASCII | re.IGNORECASE)
@@ -220,10 +220,15 @@ class DockerDriver:
         return usage(await self.engine.ask("GET", f"{path}/stats", query={"stream": "false", "one-shot": "true"}))
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
-        lines = Lines()
+        return [each.line for each in await self.printed(droplet, tail)]
+
+    async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
+        lines, found, last = Lines(), list[Printed](), None
         async with aclosing(self.said(await self.container(droplet), {"tail": str(tail)})) as said:
-            found = [line async for _, text in said for line in lines.feed(text)]
-        return (found + lines.end())[-tail:] if tail else []
+            async for at, text in said:
+                last = at // 1000
+                found += [Printed(last, line) for line in lines.feed(text)]
+        return (found + [Printed(last, line) for line in lines.end()])[-tail:] if tail else []
 
     async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         """One stream of the engine a life: it ends with the container's, and begins anew where it ended."""

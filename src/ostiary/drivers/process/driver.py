@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.refusal import Invalid, NotFound, Unavailable
-from ostiary.drivers.port import Image, Seen, Spec, Usage
+from ostiary.drivers.port import Image, Printed, Seen, Spec, Usage
 from ostiary.drivers.process.keeper import ID, VERSION
 from ostiary.drivers.process.link import Link, connect, launch
 from ostiary.drivers.process.logs import Log
@@ -147,13 +147,16 @@ class ProcessDriver:
     # Logs
 
     async def logs(self, droplet: str, tail: int) -> Sequence[bytes]:
+        return [each.line for each in await self.printed(droplet, tail)]
+
+    async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
         return await asyncio.to_thread(last, self.place(droplet), tail)
 
     async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         place = self.place(droplet)
         with contextlib.closing(Log(place)) as log:
-            for line in await asyncio.to_thread(log.last, tail):
-                yield line
+            for each in await asyncio.to_thread(log.last, tail):
+                yield each.line
             there = True
             while there:
                 there = place.exists()
@@ -172,11 +175,12 @@ class ProcessDriver:
         return place
 
 
-def last(place: Path, tail: int) -> list[bytes]:
+def last(place: Path, tail: int) -> list[Printed]:
     """The last lines of a log, with the one that is not ended yet."""
     with contextlib.closing(Log(place)) as log:
         found = log.last(tail)
-        return (found + log.lines.end())[-tail:] if tail else []
+        at = found[-1].at if found else None
+        return (found + [Printed(at, line) for line in log.lines.end()])[-tail:] if tail else []
 
 
 def sweep(state: Path, pattern: str) -> None:

@@ -1,10 +1,14 @@
 """The reader's side of a droplet's log: two files, of which the older one is replaced when the newer is full."""
 
 import os
+from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ostiary.drivers.lines import Lines
+from ostiary.drivers.port import Printed
+from ostiary.drivers.process.output import ENTRY, times
 
 PIECE = 262_144
 
@@ -24,7 +28,7 @@ class Log:
         self.lines = Lines()
         self.file: BinaryIO | None = None
 
-    def last(self, count: int) -> list[bytes]:
+    def last(self, count: int) -> list[Printed]:
         """The last lines that are complete; `lines.end()` has what is not."""
         older, self.file = opened(self.place / "log.1"), opened(self.place / "log")
         if older is not None and self.file is not None and os.path.sameopenfile(older.fileno(), self.file.fileno()):
@@ -32,11 +36,11 @@ class Log:
             older = None
         files = [each for each in (older, self.file) if each is not None]
         skip = start(files, count)
-        found: list[bytes] = []
+        found: list[Printed] = []
         for each in files:
             skip -= each.seek(min(skip, size(each)))
-            while piece := each.read(PIECE):
-                found = (found + self.lines.feed(piece))[-count - 1 :]
+            for at, piece in pieces(each, self.place):
+                found = (found + [Printed(at, line) for line in self.lines.feed(piece)])[-count - 1 :]
         if older is not None:
             older.close()
         return found[-count:] if count else []
@@ -68,6 +72,28 @@ class Log:
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
+
+
+def pieces(file: BinaryIO, place: Path) -> Iterator[tuple[int | None, bytes]]:
+    """The rest of a log, each piece with the moment at which it was written, if that is known."""
+    try:
+        noted = times(place / "log", os.fstat(file.fileno())).read_bytes()
+    except OSError:
+        noted = b""
+    entries = range(len(noted) // ENTRY.size)
+
+    def entry(number: int) -> tuple[int, int]:
+        where, at = ENTRY.unpack_from(noted, number * ENTRY.size)
+        return where, at
+
+    following = bisect_right(entries, file.tell(), key=lambda number: entry(number)[0])
+    at = entry(following - 1)[1] if following else None
+    for where, later in map(entry, entries[following:]):
+        if piece := file.read(max(0, where - file.tell())):
+            yield at, piece
+        at = later
+    while piece := file.read(PIECE):
+        yield at, piece
 
 
 def size(file: BinaryIO) -> int:
