@@ -30,12 +30,12 @@ class Served:
 
     def __enter__(self) -> "Served":
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(90)
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(20)
+        self._thread.join(90)
         self._loop.close()
 
     async def _serve(self) -> None:

@@ -199,7 +199,7 @@ def test_a_password_is_asked_for_on_a_terminal_and_not_shown(served: Served, hom
     shown += seen(master, b"Password: ")
     os.write(master, f"{PASSWORD}\n".encode())
     shown += seen(master, b"Signed in")
-    assert process.wait(20) == 0
+    assert process.wait(90) == 0
     os.close(master)
     assert PASSWORD.encode() not in shown
     assert list(kept(home)) == [urlsplit(served.url).netloc]

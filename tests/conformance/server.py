@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = ROOT / "examples" / "conformance" / "ostiary.yaml"
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds until it must be ready."""
 
 

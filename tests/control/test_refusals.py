@@ -14,7 +14,7 @@ from ostiary.store.changes import SqlAudit
 from ostiary.store.ports import Record
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
-LIMIT = 20.0
+LIMIT = 60.0
 BARRED = Limited("login.throttled", "Too many", 30)
 
 

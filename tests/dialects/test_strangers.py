@@ -39,12 +39,12 @@ class Peer:
 
     async def answer(self) -> bytes:
         """The body of the next answer, behind its status."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        return head[9:12] + b" " + await asyncio.wait_for(self.reader.readexactly(length), 10)
+        return head[9:12] + b" " + await asyncio.wait_for(self.reader.readexactly(length), 30)
 
     async def ended(self) -> None:
-        assert await asyncio.wait_for(self.reader.read(), 10) == b""
+        assert await asyncio.wait_for(self.reader.read(), 30) == b""
 
 
 class Place:
@@ -93,7 +93,7 @@ async def test_who_may_is_heard_to_the_end(place: Place) -> None:
 
 async def test_who_may_is_invited_to_send_the_body(place: Place) -> None:
     peer = await place.connect(HEAD % (b"open", b"content-length: 2\r\nexpect: 100-continue\r\n"))
-    assert await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
     peer.writer.write(b"ok")
     assert await peer.answer() == b"200 ok"
 

@@ -5,7 +5,7 @@ from urllib.parse import urljoin
 
 import requests
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Fields = dict[str, str]
 SIGNED_IN = {"act": "sign_in", "username": "admin", "password": "change-me-please-1"}
 

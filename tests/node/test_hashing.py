@@ -18,7 +18,9 @@ from ostiary.node.hashing import HashingProcess
 
 QUICK = Cost(1, 8)
 SALT = bytes(16)
-LIMIT = 20.0
+LIMIT = 60.0
+PATIENT = 100.0
+"""Seconds that a hash may take where other tests want all of the time."""
 PARENT = """
 import asyncio, os, signal
 from ostiary.control.argon2id import Cost
@@ -36,7 +38,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def hashing() -> AsyncIterator[HashingProcess]:
-    made = HashingProcess()
+    made = HashingProcess(patience=PATIENT)
     yield made
     await made.end()
 
@@ -113,7 +115,7 @@ async def test_one_that_is_killed_over_a_hash_is_replaced_and_the_hash_is_made(h
 
 
 async def test_one_that_does_not_answer_is_replaced() -> None:
-    hashing = HashingProcess(patience=LIMIT / 4)
+    hashing = HashingProcess(patience=LIMIT / 6)
     kept = await hashing.make(b"right", SALT, QUICK)
     before = hashing.pid
     os.kill(before, signal.SIGSTOP)
