@@ -375,14 +375,20 @@ class Supervisor:
             self.reap()
 
     def reap(self) -> None:
-        """Take note of all children that have ended."""
+        """Take note of all children that have ended.
+
+        A successor is started before its predecessor is let go: where others look at that one in /proc just then, it
+        can take the kernel seconds.
+        """
         while any(child.pid for child in self.children):
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if not pid:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
                 return
             for child in self.children:
-                if child.pid == pid:
-                    self.ended(child, os.waitstatus_to_exitcode(status))
+                if child.pid == found.si_pid:
+                    self.ended(child, found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
+            self.start_due()
+            os.waitpid(found.si_pid, 0)
 
     def ended(self, child: Child, status: int) -> None:
         """A child has ended; `status` is negative for a signal."""
