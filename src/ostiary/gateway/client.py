@@ -456,8 +456,10 @@ class Client(asyncio.Protocol):
         else:
             self.deadline = min(self.deadline, self.worker.now + FIRST)
 
-    def expired(self) -> None:
-        """The deadline is past."""
+    def expired(self, now: int) -> None:
+        """The deadline is past (at `now`), if nothing has come meanwhile that sets another."""
+        if self.deadline >= now:
+            return
         phase, exchange = self.phase, self.exchange
         self.deadline = NEVER
         if phase == IDLE:

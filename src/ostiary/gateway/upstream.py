@@ -24,6 +24,9 @@ MOST_HEADS, LONGEST_HEAD = 256, 2048
 MOST_INTERIM = 16
 """1xx responses in front of one final response."""
 
+MOMENT = 0.02
+"""Seconds, beyond the connect timeout, in which a connection that stands may be noticed."""
+
 HEAD, BODY, CHUNKS, UNTIL_CLOSE, TUNNEL = range(5)
 
 HOP_BY_HOP = frozenset(
@@ -341,17 +344,27 @@ class Backend:
 
     async def _reach(self) -> BackendConnection:
         """A new connection. OSError (TimeoutError among them) when there is none within the connect timeout."""
-        definition, loop = self.upstream.definition, asyncio.get_running_loop()
-        async with asyncio.timeout(definition.connect_timeout / 1e6):
-            if self.address.startswith("unix:"):
-                return (await loop.create_unix_connection(lambda: BackendConnection(self), self.address[5:]))[1]
-            host, _, port = self.address.rpartition(":")
-            context = self.upstream.context
-            name = (definition.tls.name or host.strip("[]")) if definition.tls else None
-            made = await loop.create_connection(
-                lambda: BackendConnection(self), host.strip("[]"), int(port), ssl=context, server_hostname=name
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+            # In two steps: whoever was held up sees first that it is connected.
+            late = loop.call_later(
+                self.upstream.definition.connect_timeout / 1e6, lambda: limit.reschedule(loop.time() + MOMENT)
             )
-            return made[1]
+            try:
+                return await self._dial(loop)
+            finally:
+                late.cancel()
+
+    async def _dial(self, loop: asyncio.AbstractEventLoop) -> BackendConnection:
+        if self.address.startswith("unix:"):
+            return (await loop.create_unix_connection(lambda: BackendConnection(self), self.address[5:]))[1]
+        host, _, port = self.address.rpartition(":")
+        definition, context = self.upstream.definition, self.upstream.context
+        name = (definition.tls.name or host.strip("[]")) if definition.tls else None
+        made = await loop.create_connection(
+            lambda: BackendConnection(self), host.strip("[]"), int(port), ssl=context, server_hostname=name
+        )
+        return made[1]
 
     def fail(self, now: int) -> None:
         """Pass this backend over for a while (`now`: monotonic nanoseconds)."""

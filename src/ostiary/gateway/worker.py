@@ -27,7 +27,7 @@ from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
 from ostiary.gateway.director import Director
-from ostiary.gateway.exchange import NEVER, Exchange
+from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.generation import Generation, Lazy, Match, Target
 from ostiary.gateway.guesses import Guesses
 from ostiary.gateway.listener import Listener
@@ -55,6 +55,8 @@ from ostiary.link.messages import (
 
 TICK = 0.1
 """Seconds between two looks at the deadlines: how late one may be."""
+HELD_UP = 500_000_000
+"""Nanoseconds from tick to tick of a worker that did not get its turn: it looks at deadlines in the next one."""
 ANEW = 600
 """Ticks after which a director's user who shares a connection no longer counts as being there: SHARED_FOR."""
 SHED = 2_000
@@ -495,14 +497,16 @@ class Worker:
             self._finished.set()
 
     async def _tick(self) -> None:
-        turn, loop = 0, asyncio.get_running_loop()
+        turn, loop, held_up = 0, asyncio.get_running_loop(), False
         while True:
-            self.now = now = monotonic_ns()
+            before, self.now = self.now, monotonic_ns()
+            now = self.now
+            held_up = not held_up and now - before >= HELD_UP
             self.stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z"
-            for client in [client for client in self.clients if client.deadline < now]:
+            # Whoever was held up first reads what has come meanwhile: it was not late.
+            for client in [client for client in self.clients if client.deadline < now and not held_up]:
                 # By way of the loop: a defect in one must not end the looking at all others.
-                client.deadline = NEVER
-                loop.call_soon(client.expired)
+                loop.call_soon(client.expired, now)
             turn += 1
             for director in self._directors():
                 director.tick(now, 4 * TICK * 1e9 / director.expire)
