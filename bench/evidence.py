@@ -14,7 +14,7 @@ IN_WORKER = "in flight in the killed worker"
 IN_FLIGHT = "in flight to the killed backend"
 TOO_SOON = "to the killed backend, before it was found dead"
 AT_ONCE = 0.5
-"""Seconds in which the end of a process is seen by those who have connections to it."""
+"""Seconds in which the end of a worker is seen on a connection on which it had not said anything yet."""
 
 
 class Gone(NamedTuple):
@@ -45,9 +45,9 @@ class Evidence:
         self.kills = kills
         self._visit = {visit.request: visit for visit in visits}
         self._sent = {ask.request: ask.sent for ask in asked}
-        answers = sorted((ask.answered, ask.worker) for ask in asked if ask.status > 0)
+        answers = sorted((ask.sent, ask.worker) for ask in asked if ask.status > 0)
         self._heard = {worker: moment for moment, worker in answers}
-        """Each worker's last answer."""
+        """When the last request was sent that each worker answered."""
 
     def split(self) -> tuple[list[Overlap], list[Overlap]]:
         """Users at two hosts at once; those apart where the first visit may have been over before its host saw that."""
@@ -93,8 +93,7 @@ class Evidence:
     def _because(self, kill: Kill, ask: Ask, visit: Visit | None) -> str:
         """How a kill explains that a request found no answer; empty: it does not."""
         if kill.what == "worker" and ask.status in (visitors.LOST, visitors.CUT):
-            at_once = 0 <= ask.answered - kill.moment < AT_ONCE
-            return IN_WORKER if at_once and self._ended(ask.worker, kill) else ""
+            return IN_WORKER if kill.moment <= ask.answered and self._ended(ask, kill) else ""
         meanwhile = kill.moment <= ask.answered and ask.sent <= kill.known
         if not kill.host or not meanwhile or ask.status not in (visitors.CUT, 502, 504):
             return ""
@@ -102,6 +101,8 @@ class Evidence:
             return IN_FLIGHT if visit.host == kill.host else ""
         return TOO_SOON if ask.user in kill.users else ""
 
-    def _ended(self, worker: str, kill: Kill) -> bool:
-        """Whether it is (or may be) the worker that was killed: nothing came of it from then on."""
-        return self._heard.get(worker, 0.0) < kill.moment + AT_ONCE
+    def _ended(self, ask: Ask, kill: Kill) -> bool:
+        """Whether the request was at the worker that was killed: which answered nothing that was sent from then on."""
+        if not ask.worker:
+            return ask.answered < kill.moment + AT_ONCE
+        return self._heard.get(ask.worker, 0.0) < kill.moment

@@ -79,7 +79,9 @@ WORKER, HOST = Kill("worker", 10.0), Kill("host", 10.0, 14, known=12.0, users=fr
         (ask(1, visitors.LOST, again=True), [visit(13, 10.0, 10.1, request=1)], HOST, FAILED),
         (ask(1, visitors.LOST), [], HOST, FAILED),
         (ask(1, visitors.CUT, worker="a"), [], WORKER, IN_WORKER),
-        (ask(1, visitors.CUT, answered=11.0, worker="a"), [], WORKER, FAILED),
+        (ask(1, visitors.CUT, answered=11.0, worker="a"), [], WORKER, IN_WORKER),
+        (ask(1, visitors.CUT, answered=10.25), [], WORKER, IN_WORKER),
+        (ask(1, visitors.CUT, answered=11.0), [], WORKER, FAILED),
         (ask(1, visitors.CUT, answered=9.9, worker="a"), [], WORKER, FAILED),
         (ask(1, 502), [visit(14, 9.0, 10.0, request=1)], HOST, IN_FLIGHT),
         (ask(1, 502), [visit(13, 9.0, 10.0, request=1)], HOST, FAILED),
@@ -96,7 +98,7 @@ def test_only_what_a_kill_explains_is_no_failure(asked: Ask, visits: list[Visit]
 
 
 def test_a_worker_that_goes_on_answering_was_not_the_one_that_was_killed() -> None:
-    cut, later = ask(1, visitors.CUT, worker="a"), ask(2, 200, sent=10.9, answered=11.0, worker="a")
+    cut, later = ask(1, visitors.CUT, worker="a"), ask(2, 200, sent=10.01, answered=10.02, worker="a")
     assert Evidence([], [later, cut], [WORKER]).failed() == [cut]
 
 
