@@ -79,6 +79,7 @@ def test_from_create_to_destroy(shop: str) -> None:
     status, said = deis("destroy", "-a", shop, f"--confirm={shop}")
     assert (status, re.sub(r"\d+s", "0s", said)) == (0, f"Destroying {shop}... \ndone in 0s\n")
     assert deis("apps") == (0, "=== Apps\n")
+    assert deis("destroy", "-a", shop, f"--confirm={shop}") == (1, f"Destroying {shop}... \n{MISSING}")
 
 
 def test_scale_and_restart(shop: str) -> None:
@@ -102,9 +103,10 @@ def test_config(shop: str) -> None:
     said = f"Creating config... done, v2\n\n=== {shop}\nA: 1\nLONGER: a=b c\n"
     assert deis("config:set", "A=1", "LONGER=a=b c", "-a", shop) == (0, said)
     assert deis("config:list", "-a", shop) == (0, f"=== {shop} Config\nA           1\nLONGER      a=b c\n")
-    assert deis("config", "--oneline", "-a", shop) == (0, f"=== {shop} Config\nA=1 LONGER=a=b c\n")
-    said = f"Removing config... done, v3\n\n=== {shop}\nNo configuration\n"
+    assert deis("config", "--oneline", "-a", shop) == (0, "A=1 LONGER=a=b c\n")
+    said = f"Creating config... done, v3\n\n=== {shop}\nNo configuration\n"
     assert deis("config:unset", "A", "LONGER", "-a", shop) == (0, said)
+    assert deis("config", "--oneline", "-a", shop) == (0, "No configuration\n")
     assert deis("config:set", "A", "-a", shop) == (1, "Say what each variable is to be: NAME=VALUE\n")
     refused = '400 BAD REQUEST\n{"values":["Invalid variable: PATH"]}\n'
     assert deis("config:set", "PATH=x", "-a", shop) == (1, f"Creating config... {refused}")
@@ -114,7 +116,9 @@ def test_builds_and_logs(shop: str) -> None:
     assert deis("builds", "-a", shop) == (0, f"=== {shop} Builds\n")
     assert deis("pull", "hello", "-a", shop) == (0, "Creating build... done, v2\n")
     status, said = deis("builds:list", "-a", shop)
-    assert (status, said.split()[-1]) == (0, "hello")
+    [head, line] = said.splitlines()
+    assert (status, head) == (0, f"=== {shop} Builds")
+    assert re.fullmatch(r"[0-9a-f-]{36} [0-9T:-]{19}UTC", line)
     status, said = deis("logs", "-a", shop)
     assert status == 0, said
     texts = [line.partition("]: ")[2].partition(" ")[2] for line in said.splitlines()]
@@ -129,6 +133,8 @@ def test_collaborators_and_another_owner(shop: str, served: Served) -> None:
     Path(os.environ["XDG_CONFIG_HOME"], "ostiary", "deis.json").write_bytes(before)
     assert deis("perms:create", name, "-a", shop) == (0, f"Adding {name} to {shop} collaborators... done\n")
     assert deis("perms:list", "-a", shop) == (0, f'{{\n  "users": [\n    "{name}"\n  ]\n}}\n')
+    for alias in ("perms", "sharing", "sharing:list"):
+        assert deis(alias, "-a", shop) == deis("perms:list", "-a", shop)
     assert deis("perms:delete", name, "-a", shop) == (0, f"Removing {name} from {shop} collaborators... done\n")
     assert deis("apps:transfer", name, "-a", shop) == (0, f"Transferring {shop} to {name}... done\n")
     assert deis("apps:info", "-a", shop) == (1, MISSING)

@@ -123,9 +123,7 @@ def apps_destroy(
             return
     say(f"Destroying {name}... ")
     began = time.monotonic()
-    response = _work(name, "DELETE", "")
-    if response.status_code != 404:
-        expect(response, 204)
+    expect(_work(name, "DELETE", ""), 204)
     say(_seconds(began))
 
 
@@ -213,10 +211,10 @@ def config(
     """List the environment of an app."""
     name = _named(of_app)
     values = decoded(expect(dispatch("GET", _at(name, "/config")), 200))["values"]
-    say(f"=== {name} Config")
     if oneline:
-        say(" ".join(f"{key}={values[key]}" for key in sorted(values)))
+        say(" ".join(f"{key}={values[key]}" for key in sorted(values)) or "No configuration")
         return
+    say(f"=== {name} Config")
     width = max(map(len, values), default=0) + 5
     for key in sorted(values):
         say(f"{key:<{width}} {values[key]}")
@@ -232,7 +230,7 @@ def config_set(
     pairs = [each.partition("=") for each in variables]
     if not all(sign for _, sign, _ in pairs):
         fail("Say what each variable is to be: NAME=VALUE")
-    _configure("Creating config... ", of_app, {key: value for key, _, value in pairs})
+    _configure(of_app, {key: value for key, _, value in pairs})
 
 
 @app.command("config:unset")
@@ -240,12 +238,12 @@ def config_unset(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="variables")], of_app: OfApp = ""
 ) -> None:
     """Remove variables of an app."""
-    _configure("Removing config... ", of_app, dict.fromkeys(names))
+    _configure(of_app, dict.fromkeys(names))
 
 
-def _configure(text: str, of_app: str, values: dict[str, str | None]) -> None:
+def _configure(of_app: str, values: dict[str, str | None]) -> None:
     name = _named(of_app)
-    _begun(text)
+    _begun("Creating config... ")
     done = expect(_work(name, "POST", "/config", {"values": msgspec.json.encode(values).decode()}), 201)
     say(f"done, v{done.headers['x-deis-release']}\n")
     say(f"=== {name}")
@@ -264,7 +262,7 @@ def builds(of_app: OfApp = "") -> None:
     say(f"=== {name} Builds")
     for page in pages(_at(name, "/builds")):
         for each in page["results"]:
-            say(f"{each['uuid']} {each['created']} {each['image']}")
+            say(f"{each['uuid']} {each['created']}")
 
 
 @app.command("pull")
@@ -287,6 +285,9 @@ def _perms(of_app: str, admin: bool) -> tuple[str, str]:
 
 
 @app.command("perms:list")
+@app.command("perms", hidden=True)
+@app.command("sharing", hidden=True)
+@app.command("sharing:list", hidden=True)
 def perms_list(of_app: OfApp = "", admin: Admin = False) -> None:
     """List who may use an app, or the administrators."""
     first, *more = pages(_perms(of_app, admin)[1])
@@ -296,6 +297,7 @@ def perms_list(of_app: OfApp = "", admin: Admin = False) -> None:
 
 
 @app.command("perms:create")
+@app.command("sharing:add", hidden=True)
 def perms_create(username: str, of_app: OfApp = "", admin: Admin = False) -> None:
     """Let a user use an app, or make an administrator."""
     name, place = _perms(of_app, admin)
@@ -306,6 +308,7 @@ def perms_create(username: str, of_app: OfApp = "", admin: Admin = False) -> Non
 
 
 @app.command("perms:delete")
+@app.command("sharing:remove", hidden=True)
 def perms_delete(username: str, of_app: OfApp = "", admin: Admin = False) -> None:
     """Take that away again."""
     name, place = _perms(of_app, admin)
