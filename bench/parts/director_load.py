@@ -49,8 +49,9 @@ SHOWN = 10
 PATIENCE = 60.0
 LOOK = 0.1
 """Seconds between two looks. Looking at /proc more often can hold up the end of a process that has just been killed."""
-WORKERS, SHARED = 2, 200
-"""SHARED: connections of those who have none of their own."""
+WORKERS = 2
+USERS_A_CONNECTION = 50
+"""Of those who have none of their own."""
 
 
 class Step(NamedTuple):
@@ -325,7 +326,8 @@ def measure(stage: Stage) -> Outcome:
     hosts = Hosts(stage, port)
     with hosts, stage.ostiary("ostiary", settings(port), workers=WORKERS) as ostiary:
         show = Show(ostiary, hosts)
-        with crowd(stage, Job(ostiary.gateway, scale.users, scale.regular, SHARED, scale.visits)) as end:
+        shared = scale.users // USERS_A_CONNECTION
+        with crowd(stage, Job(ostiary.gateway, scale.users, scale.regular, shared, scale.visits)) as end:
             times = acts(show, scale.quiet_seconds)
             asked = end()
     return outcome(show, Evidence(hosts.visits(), asked, show.kills), times)
