@@ -75,10 +75,10 @@ async def house(client: Path) -> AsyncIterator[House]:
         (place / "ostiary.yaml").write_text(CONFIGURATION.replace('"empty"', f'"{place}/empty"'))
         for name in ("empty", "liz", "late", "john", "admin", "bob", "ann", "joe", "al", "eve", "kim"):
             (place / name).mkdir()
-        commands = await started(client)
         async with serving(place) as node:
+            commands = await started(client)
             yield House(node, commands)
-        await commands.end()
+            await commands.end()
 
 
 def error(line: str, detail: str) -> tuple[int, str]:
