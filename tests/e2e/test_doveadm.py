@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.crowd import basic, bearer, each, request
 from tests.e2e.house import LIMIT, OWNER, Answer, Backend, Client, Node, configuration, ostiary, serving
 from tests.e2e.test_races import Racing
+from tests.listening import listening
 
 SERVICE = basic("doveadm", "hello")
 ADMIN = basic("admin", "change-me-please-1")
@@ -31,21 +32,16 @@ class Counted:
         self.port, self.answered = 0, 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-                self.answered += 1
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            self.answered += 1
 
 
 @pytest.fixture
 async def counted() -> AsyncIterator[Counted]:
     found = Counted()
-    async with await asyncio.start_server(found.serve, "127.0.0.1", 0) as server:
-        found.port = server.sockets[0].getsockname()[1]
+    async with listening(found.serve) as listener:
+        found.port = listener.port
         yield found
 
 

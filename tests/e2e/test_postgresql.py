@@ -49,7 +49,7 @@ async def test_what_was_answered_holds_when_control_is_killed(configured: Path) 
         assert (await node.revoke(revoked.token)).json == {"revoked": "true"}
         (control,) = node.children("control")
         os.kill(control, signal.SIGKILL)
-        assert (await revoked.ask("GET", "/closed")).status == 401
+        assert (await revoked.under_lease("/closed")).status == 401
         assert (await once(node.admin, "GET", READINESS)).json == {"status": "ready"}
         assert (await kept.under_lease("/closed")).status == 200
         assert (await revoked.under_lease("/closed")).status == 401
