@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.drivers.engine import Dockerd, running
+from tests.drivers.engine import Engine, absent, running
 from tests.drivers.houses import House
 
 from ostiary.core.refusal import Unavailable
@@ -16,17 +16,28 @@ from ostiary.drivers.port import Driver
 NODES = count(1)
 
 
+PODMAN = [] if absent("podman") else ["podman"]
+"""Podman is one more engine where it is installed."""
+
+
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[Dockerd]:
+def dockerd() -> Iterator[Engine]:
     with running() as engine:
         yield engine
 
 
-@pytest.fixture(params=["process", "docker"])
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Engine]:
+    with running("podman") as engine:
+        yield engine
+
+
+@pytest.fixture(params=["process", "docker", *PODMAN])
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
     if request.param == "process":
         return House("process", str(tmp_path / "droplets"), "")
-    return House("docker", str(request.getfixturevalue("dockerd").socket), f"node{next(NODES)}")
+    engine = request.getfixturevalue("dockerd" if request.param == "docker" else request.param)
+    return House(request.param, str(engine.socket), f"node{next(NODES)}")
 
 
 @pytest.fixture

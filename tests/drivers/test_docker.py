@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 from tests.drivers.conftest import NODES
-from tests.drivers.engine import IMAGE, Dockerd, gone
+from tests.drivers.engine import IMAGE, Engine, gone
 from tests.drivers.houses import SECOND, House, begun, ended, lines, listening, mark, sleepers, until
 
 from ostiary.core.refusal import Invalid, Unavailable
@@ -21,7 +21,7 @@ from ostiary.drivers.port import Limits, Spec
 
 
 @pytest.fixture
-def house(dockerd: Dockerd) -> House:
+def house(dockerd: Engine) -> House:
     return House("docker", str(dockerd.socket), f"node{next(NODES)}")
 
 
@@ -36,7 +36,7 @@ async def driver(house: House) -> AsyncIterator[DockerDriver]:
 
 
 @pytest.fixture
-async def engine(dockerd: Dockerd) -> AsyncIterator[httpx2.AsyncClient]:
+async def engine(dockerd: Engine) -> AsyncIterator[httpx2.AsyncClient]:
     """The engine as somebody else uses it."""
     transport = httpx2.AsyncHTTPTransport(uds=str(dockerd.socket))
     async with httpx2.AsyncClient(transport=transport, base_url="http://engine/v1.41", timeout=30) as client:
@@ -151,7 +151,7 @@ async def test_images_are_listed(driver: DockerDriver) -> None:
 
 
 async def test_an_engine_that_died_is_told_and_its_containers_are_adopted_when_it_is_back(
-    house: House, driver: DockerDriver, dockerd: Dockerd
+    house: House, driver: DockerDriver, dockerd: Engine
 ) -> None:
     each = mark()
     spec = await begun(driver, house.script(f"echo ready; exec sleep {each}"))
@@ -192,6 +192,7 @@ async def test_an_unknown_user_is_refused(house: House, driver: DockerDriver) ->
     ("status", "message", "code"),
     [
         (404, "No such container: x", "droplet.gone"),
+        (500, "container x does not exist in database: no such container", "droplet.gone"),
         (409, "Conflict. The container name is already in use", "engine.busy"),
         (500, "write /x: no space left on device", "disk.full"),
         (500, "driver failed: Bind for 127.0.0.1:80 failed: port is already allocated", "port.taken"),
@@ -237,4 +238,4 @@ async def test_frames_are_found_wherever_the_stream_is_cut() -> None:
             yield data[at : at + size]
 
     for size in range(1, len(data) + 1):
-        assert [each async for each in frames(chunks(size))] == [b"ab", b"", b"c"]
+        assert [each async for each in frames(chunks(size))] == [(1, b"ab"), (2, b""), (1, b"c")]

@@ -14,7 +14,8 @@ STATES = {"created": "created", "initialized": "created", "running": "running", 
 def body(spec: Spec, node: str, log: str) -> dict[str, Any]:
     """The request that makes the container. Nothing in it is ever read by a shell.
 
-    No ulimits: one of processes counts all of a user's on the machine, and Podman wants both or none.
+    No ulimits: one of processes counts all of a user's on the machine, and Podman wants both or none. Any port may be
+    listened on without rights: Docker has it so, Podman not.
     """
     limits = spec.limits
     made: dict[str, Any] = {
@@ -34,6 +35,7 @@ def body(spec: Spec, node: str, log: str) -> dict[str, Any]:
             "PidsLimit": limits.pids or None,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
+            "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
             "Privileged": False,
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": log, "Config": {"max-size": "5m", "max-file": "2"}},

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 from ostiary.drivers.docker.container import DROPLET, NODE, body, seen, usage
 from ostiary.drivers.docker.engine import Engine, clock, filters
-from ostiary.drivers.docker.logs import entry, frames
-from ostiary.drivers.lines import Lines
+from ostiary.drivers.docker.logs import Counted, Entry, Read, Streams, entry, frames
 from ostiary.drivers.port import Image, Printed, Seen, Spec, Usage
 
 Pull = Literal["missing", "never", "always"]
@@ -26,7 +25,7 @@ GRACE = 10_000_000
 """Microseconds that droplets have to end when all are stopped."""
 TRIES = (0.02, 0.05, *(0.1 for _ in range(100)))
 """Seconds between tries where the engine is busy with the same container."""
-ENDS, STARTS, REMOVALS = ("die", "died"), ("start",), ("destroy", "remove")
+CREATE, ENDS, STARTS, REMOVALS = "create", ("die", "died"), ("start",), ("destroy", "remove")
 """Events, in Docker's words and Podman's."""
 
 
@@ -38,6 +37,8 @@ class DockerDriver:
         self.node, self.pull = node, pull
         self.limited: frozenset[str] = frozenset()
         self.log = LOGS[0]
+        self.known: dict[str, str] = {}
+        """Droplet -> its container when that was last seen: who has just made it need not look for it."""
 
     @property
     def name(self) -> str:
@@ -46,6 +47,11 @@ class DockerDriver:
     @property
     def enforced(self) -> frozenset[str]:
         return self.limited
+
+    @property
+    def tails(self) -> bool:
+        """Whether it can be asked for the end of a log. Podman 4.3 then runs lines of both streams into each other."""
+        return self.log == LOGS[0]
 
     async def open(self) -> None:
         await self.engine.check()
@@ -69,7 +75,9 @@ class DockerDriver:
     async def ours(self, *labels: str) -> dict[str, str]:
         """Droplet -> container, of this node; without those that are being removed."""
         found = await self.labelled(*labels)
-        return {each["Labels"][DROPLET]: each["Id"] for each in found if each["State"] != "removing"}
+        there = {each["Labels"][DROPLET]: each["Id"] for each in found if each["State"] != "removing"}
+        self.known |= there
+        return there
 
     async def labelled(self, *labels: str) -> list[dict[str, Any]]:
         wanted = filters(label=[f"{NODE}={self.node}", DROPLET, *labels])
@@ -102,45 +110,51 @@ class DockerDriver:
     async def create(self, spec: Spec) -> None:
         if any("\0" in each for each in (*spec.command, *spec.env, *spec.env.values())):
             raise Invalid("command.invalid", "Neither arguments nor environment can have a NUL character")
+        if not IMAGE.match(spec.image):
+            raise unknown(spec.image)
         made, name = body(spec, self.node, self.log), f"ostiary-{self.node}-{spec.droplet}"
+        looks = spec.droplet in self.known or self.pull == "always"
         for pause in TRIES:
-            if await self.ours(f"{DROPLET}={spec.droplet}"):
+            if looks and await self.ours(f"{DROPLET}={spec.droplet}"):
                 return
-            await self.fetch(spec.image)
+            looks = True
             try:
-                await self.engine.ask("POST", "/containers/create", made, query={"name": name})
+                self.known[spec.droplet] = await self.make(made, name)
                 return
-            except Conflict:  # one is just being made or removed, for somebody who was killed
+            except Conflict:  # there is one, or it is just being made or removed for somebody who was killed
                 await asyncio.sleep(pause)
         raise Unavailable("driver.failed", f"There is another container that is called {name}")
 
+    async def make(self, made: dict[str, Any], name: str) -> str:
+        """Make a container, its image fetched as the settings say. Refuses Invalid `image.unknown`."""
+        if self.pull == "always":
+            await self.fetch(made["Image"])
+        for fetched in (False, True):
+            try:
+                found: str = (await self.engine.ask("POST", "/containers/create", made, query={"name": name}))["Id"]
+                return found
+            except NotFound:
+                if not fetched:
+                    await self.fetch(made["Image"])
+        raise unknown(made["Image"])
+
     async def fetch(self, image: str) -> None:
-        """See to it that an image is there. Refuses Invalid `image.unknown`."""
-        missing = Invalid("image.unknown", f"No such image: {image}")
-        if not IMAGE.match(image):
-            raise missing
-        if self.pull != "always" and await self.there(image):
-            return
+        """Have an image fetched. Refuses Invalid `image.unknown`."""
         if self.pull == "never":
-            raise missing
+            raise unknown(image)
         try:
             async with aclosing(self.engine.objects("POST", "/images/create", {"fromImage": tagged(image)})) as told:
                 if any(["error" in each async for each in told]):
-                    raise missing
+                    raise unknown(image)
         except (NotFound, Unavailable) as error:
             if error.code == "driver.unavailable":
                 raise
-            raise missing from error
-
-    async def there(self, image: str) -> bool:
-        try:
-            await self.engine.ask("GET", f"/images/{image}/json")
-        except NotFound:
-            return False
-        return True
+            raise unknown(image) from error
 
     async def start(self, droplet: str) -> None:
-        await self.engine.ask("POST", f"{await self.container(droplet)}/start")
+        known = self.known.get(droplet)
+        path = f"/containers/{known}" if known else await self.container(droplet)
+        await self.engine.ask("POST", f"{path}/start")
 
     async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
         number = named(signal)
@@ -175,16 +189,23 @@ class DockerDriver:
         return True
 
     async def remove(self, droplet: str) -> None:
+        self.known.pop(droplet, None)
         for pause in TRIES:
             there = await self.labelled(f"{DROPLET}={droplet}")
             if not there:
                 return
             for each in there:
                 with suppress(NotFound, Conflict):  # Conflict: it is being removed already
-                    await self.engine.ask("DELETE", f"/containers/{each['Id']}", query={"force": "true", "v": "true"})
+                    await self.discard(f"/containers/{each['Id']}", each["State"])
             if await self.labelled(f"{DROPLET}={droplet}"):
                 await asyncio.sleep(pause)
         raise Unavailable("driver.failed", f"The engine does not get done with removing droplet {droplet}")
+
+    async def discard(self, path: str, state: str) -> None:
+        """Remove a container, killed first: Podman would give it ten seconds to end."""
+        if state == "running":
+            await self.send(path, "SIGKILL")
+        await self.engine.ask("DELETE", path, query={"force": "true", "v": "true"})
 
     # What is to be seen and read
 
@@ -193,18 +214,24 @@ class DockerDriver:
 
     async def events(self, since: int) -> AsyncIterator[Seen]:
         wanted = filters(type=["container"], label=[f"{NODE}={self.node}"])
-        async with aclosing(self.engine.objects("GET", "/events", {"since": clock(since), **wanted})) as told:
-            async for event in told:
-                found = await self.happened(event)
-                if found is not None:
-                    yield found
+        beat = asyncio.create_task(self.engine.beat())
+        try:
+            async with aclosing(self.engine.objects("GET", "/events", {"since": clock(since), **wanted})) as told:
+                async for event in told:
+                    found = await self.happened(event)
+                    if found is not None:
+                        yield found
+        finally:
+            beat.cancel()
         raise Unavailable("driver.unavailable", f"The container engine at {self.engine.socket} has ended")
 
     async def happened(self, event: dict[str, Any]) -> Seen | None:
         what, actor = action(event), event["Actor"]
         droplet = actor["Attributes"].get(DROPLET)
-        if droplet is None or what not in (*ENDS, *STARTS, *REMOVALS):
+        if droplet is None or what not in (*ENDS, *STARTS, *REMOVALS, CREATE):
             return None
+        if what == CREATE:
+            return Seen(droplet, "created")
         if what in REMOVALS:
             return Seen(droplet, "gone")
         found, at = await self.see(actor["ID"]), event["timeNano"] // 1000
@@ -223,56 +250,72 @@ class DockerDriver:
         return [each.line for each in await self.printed(droplet, tail)]
 
     async def printed(self, droplet: str, tail: int) -> Sequence[Printed]:
-        lines, found, last = Lines(), list[Printed](), None
-        async with aclosing(self.said(await self.container(droplet), {"tail": str(tail)})) as said:
-            async for at, text in said:
-                last = at // 1000
-                found += [Printed(last, line) for line in lines.feed(text)]
-        return (found + [Printed(last, line) for line in lines.end()])[-tail:] if tail else []
+        streams, found, last = Streams(), list[Printed](), None
+        wanted = {"tail": str(tail) if self.tails else "all"}
+        async with aclosing(self.said(await self.container(droplet), wanted)) as said:
+            async for each in said:
+                last = each.at // 1000
+                found += [Printed(last, line) for line in streams.feed(each)]
+        return (found + [Printed(last, line) for line in streams.end()])[-tail:] if tail else []
 
     async def follow(self, droplet: str, tail: int) -> AsyncIterator[bytes]:
         """One stream of the engine a life: it ends with the container's, and begins anew where it ended."""
-        path, last, lines, first = await self.container(droplet), 0, Lines(), str(tail)
-        going = True
-        while going:
-            wanted = {"follow": "true", "tail": first, "since": clock(last)}
-            async with aclosing(self.said(path, wanted)) as said:
-                async for at, text in said:
-                    for line in lines.feed(text) if at > last else ():
-                        yield line
-                    last = max(last, at)
-            for line in lines.end():
+        path, streams = await self.container(droplet), Streams()
+        read = Read(tail, 0 if tail else time.time_ns()) if self.tails else Counted()
+        began: int | None = await self.began(path)
+        if not self.tails:
+            async with aclosing(self.said(path, read.wanted())) as said:
+                past = [line async for each in said if read.new(each) for line in streams.feed(each)]
+            for line in past[-tail:] if tail else ():
                 yield line
-            first = "all"
-            going = await self.again(path)
+        while began is not None:
+            async with aclosing(self.said(path, {"follow": "true", **read.wanted()})) as said:
+                async for each in said:
+                    for line in streams.feed(each) if read.new(each) else ():
+                        yield line
+            for line in streams.end():
+                yield line
+            began = await self.again(path, began)
 
-    async def again(self, path: str) -> bool:
-        """Wait until a container runs again; False: it was removed."""
+    async def began(self, path: str) -> int:
+        """When its last life began; 0: it has had none."""
+        return seen(await self.inspect(path)).started or 0
+
+    async def again(self, path: str, before: int) -> int | None:
+        """Wait until it runs, or has run, in another life than the one that began `before`; None: it was removed."""
         now = time.time_ns()
-        wanted = filters(type=["container"], container=[path.rpartition("/")[2]])
         try:
-            if seen(await self.inspect(path)).state == "running":
-                return True
+            found = seen(await self.inspect(path))
+            if found.state == "running" or (found.started or 0) != before:
+                return found.started or 0
+            wanted = filters(type=["container"], container=[path.rpartition("/")[2]])
+            async with aclosing(self.engine.objects("GET", "/events", {"since": clock(now), **wanted})) as told:
+                async for event in told:
+                    if action(event) in REMOVALS:
+                        return None
+                    if action(event) in STARTS:
+                        return await self.began(path)
         except NotFound:
-            return False
-        async with aclosing(self.engine.objects("GET", "/events", {"since": clock(now), **wanted})) as told:
-            async for event in told:
-                if action(event) in (*STARTS, *REMOVALS):
-                    return action(event) in STARTS
+            return None
         raise Unavailable("driver.unavailable", f"The container engine at {self.engine.socket} has ended")
 
-    async def said(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Entries of a log with their times."""
+    async def said(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Entry, None]:
+        """Entries of a log."""
         wanted = {"stdout": "true", "stderr": "true", "timestamps": "true", **query}
         try:
             async with (
                 self.engine.stream("GET", f"{path}/logs", query=wanted) as answer,
                 aclosing(frames(answer.aiter_raw())) as found,
             ):
-                async for frame in found:
-                    yield entry(frame)
+                async for stream, frame in found:
+                    yield entry(stream, frame)
         except (NotFound, Conflict):
             return  # it was removed in between, or just is
+
+
+def unknown(image: str) -> Invalid:
+    """What is said of an image that cannot be had."""
+    return Invalid("image.unknown", f"No such image: {image}")
 
 
 def action(event: dict[str, Any]) -> str:

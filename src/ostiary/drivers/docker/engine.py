@@ -4,6 +4,7 @@ No client library: aiodocker decodes logs as UTF-8, which binary output is not, 
 needed here is a dozen requests.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailab
 VERSION = (1, 41)
 PATIENCE = httpx2.Timeout(60, connect=5)
 """Seconds. An engine under load takes some to make a container."""
+PULSE, SILENCE = 2.0, 8.0
+"""Seconds between two looks whether it still answers, and that an answer may take: without work it is there at once."""
 ENDLESS = httpx2.Timeout(None, connect=5)
 """Of what says something when something happens."""
 
@@ -26,6 +29,8 @@ class Engine:
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
+        self.limits: set[asyncio.Timeout] = set()
+        """Of all that is being asked."""
         self.client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=socket, limits=httpx2.Limits(max_keepalive_connections=8)),
             base_url="http://engine",
@@ -53,9 +58,41 @@ class Engine:
         endless: bool = False,
     ) -> Any:
         """A request and its answer's JSON; None: there is none."""
-        async with self.stream(method, path, body, query=query, versioned=versioned, endless=endless) as answer:
+        asked = self.stream(method, path, body, query=query, versioned=versioned, endless=endless)
+        async with self.asking(), asked as answer:
             data = await answer.aread()
-        return msgspec.json.decode(data) if data and answer.headers["Content-Type"].startswith(JSON) else None
+        # Podman does not always say what it sends.
+        return msgspec.json.decode(data) if data and answer.headers.get("Content-Type", JSON).startswith(JSON) else None
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Wait for the engine until `beat` gives it up."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self.limits.add(limit)
+                yield
+        except TimeoutError as late:
+            raise Unavailable("driver.unavailable", f"The container engine at {self.socket} does not answer") from late
+        finally:
+            self.limits.discard(limit)
+
+    async def beat(self) -> None:
+        """Return when it does not answer any more, as one that was stopped or hangs; what is asked is given up then."""
+        answers = True
+        while answers:
+            await asyncio.sleep(PULSE)
+            answers = await self.alive()
+        for each in self.limits:
+            each.reschedule(asyncio.get_running_loop().time())
+
+    async def alive(self) -> bool:
+        try:
+            async with asyncio.timeout(SILENCE):
+                await self.ask("GET", "/_ping", versioned=False)
+        except (TimeoutError, Refusal):
+            return False
+        return True
 
     @asynccontextmanager
     async def stream(
@@ -96,9 +133,15 @@ class Engine:
     async def objects(self, method: str, path: str, query: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON objects of a stream, as they come."""
         async with self.stream(method, path, query=query) as answer:
-            async for line in answer.aiter_lines():
+            lines = answer.aiter_lines()
+            while (line := await self.next(lines)) is not None:
                 if line:
                     yield msgspec.json.decode(line)
+
+    async def next(self, lines: AsyncIterator[str]) -> str | None:
+        """The next line; None: there are no more."""
+        async with self.asking():
+            return await anext(lines, None)
 
 
 JSON = "application/json"
@@ -123,7 +166,7 @@ def refused(status: int, body: bytes) -> Refusal:
         return Invalid("user.unknown", f"No such user: {text}")
     if status == 409:
         return Conflict("engine.busy", f"The engine says: {text}")
-    if status == 404:
+    if status == 404 or "no such container" in told:
         return NotFound("droplet.gone", text)
     return Unavailable("driver.failed", f"The engine says: {text}")
 
