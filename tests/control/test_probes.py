@@ -42,3 +42,32 @@ async def test_who_answers_a_probe_is_not_cut_off_in_the_middle() -> None:
         assert await plain.ended is None
     probe.end()
     server.close()
+
+
+class Relay(asyncio.Protocol):
+    """Takes every connection as an engine's proxy does, and ends it while nobody stands behind it."""
+
+    def __init__(self) -> None:
+        self.behind = False
+        self.ended = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self.behind:
+            self.ended += 1
+            self.behind = self.ended == 3
+            transport.close()
+
+    def __call__(self) -> Self:
+        return self
+
+
+async def test_a_connection_that_an_engine_takes_and_ends_was_not_taken() -> None:
+    relay, well = Relay(), asyncio.Event()
+    server = await asyncio.get_running_loop().create_server(relay, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    probe = Probe(Health(port=80, every=600 * SECOND), port, lambda now: well.set() if now else None, relayed=True)
+    async with asyncio.timeout(LIMIT):
+        await well.wait()
+    assert relay.ended == 3
+    probe.end()
+    server.close()

@@ -371,6 +371,8 @@ async def test_an_engine_that_is_away_stops_nothing_and_is_adopted_from_when_it_
     assert node.control.get(droplet.name).status == "Unknown"
     assert (await refused(node.control.stop(droplet.name)))[0] == "driver.unavailable"
     assert (await refused(node.add()))[0] == "driver.unavailable"
+    assert (await refused(node.control.logs(droplet.name, 1)))[0] == "driver.unavailable"
+    assert (await refused(node.control.usage(droplet.name)))[0] == "driver.unavailable"
     assert len(node.workers.told) == told
     node.engine.away = False
     await until(lambda: node.states() == {droplet.name: "running"})
@@ -457,6 +459,14 @@ async def test_what_the_store_does_not_know_is_removed(node: Node) -> None:
     await node.store.droplets.delete(droplet.id)
     await node.begin()
     await until(lambda: node.engine.lives == {})
+
+
+async def test_what_an_engine_begins_after_all_when_nobody_knows_it_any_more_is_removed(node: Node) -> None:
+    droplet = await node.add()
+    spec = replace(node.engine.lives[droplet.id].spec, droplet="0123456789ab", ports={})
+    await node.engine.create(spec)
+    await node.engine.start(spec.droplet)
+    await until(lambda: node.engine.lives.keys() == {droplet.id})
 
 
 async def test_a_template_that_is_gone_leaves_its_droplets_in_care(node: Node) -> None:

@@ -122,12 +122,13 @@ class Charge:
         """Return when something has happened."""
         await self._moved.wait()
 
-    def probed(self, told: Callable[[bool], None]) -> None:
-        """Look after its health from now on."""
+    def probed(self, told: Callable[[bool], None], *, relayed: bool = False) -> None:
+        """Look after its health from now on; `relayed`: its engine takes connections before it does."""
         self.quiet()
         health = self.recipe.template.health
         if health is not None:
-            self._probe = Probe(health, self.ports[health.port], told, healthy=self.life.health == "healthy")
+            healthy = self.life.health == "healthy"
+            self._probe = Probe(health, self.ports[health.port], told, healthy=healthy, relayed=relayed)
 
     def later(self, seconds: float, then: Callable[[], None]) -> None:
         """Do something then, unless its life ends before, or something else is to be done later."""

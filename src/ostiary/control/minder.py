@@ -213,7 +213,7 @@ class Minder:
         if self._closing:
             return
         if charge.recipe.template.health is not None:
-            charge.probed(lambda well: self._told(charge, well))
+            charge.probed(lambda well: self._told(charge, well), relayed=self._driver.name == "docker")
         elif charge.life.state == "starting":
             charge.later(ALIVE_AFTER, lambda: self._ready_now(charge))
 
@@ -248,6 +248,8 @@ class Minder:
         """The driver tells what has happened to a droplet."""
         charge = self._ids.get(seen.droplet)
         if charge is None or self._closing:
+            if charge is None and seen.state in ("created", "running"):
+                self._stray(seen.droplet)  # an engine that hung has done after all what nobody waits for any more
             return
         life = charge.life
         if seen.state == "running":
@@ -261,6 +263,11 @@ class Minder:
             charge.wake()
         elif life.alive:
             self._lost(charge, seen)
+
+    def _stray(self, ident: str) -> None:
+        """Remove what the store does not know: its row is written first and deleted last."""
+        log.warning("Droplet %s is unknown here and is removed", ident)
+        self._spawn(self._driver.remove(ident))
 
     def _began(self, charge: Charge, seen: Seen) -> None:
         """When its life has begun, as the driver has it: by that lives are told apart."""

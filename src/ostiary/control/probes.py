@@ -18,6 +18,8 @@ FIRST = 0.02
 """Seconds before the first probe, and between those that follow while it starts: each time twice as long."""
 MOMENTS = 4
 """In the time between two probes of one droplet, at which those of all others are."""
+HELD = 0.2
+"""Seconds after which a connection that an engine has taken counts as taken by the droplet."""
 ENOUGH = 32
 """Bytes in which the status of an answer stands."""
 ROOM = 4096
@@ -27,12 +29,18 @@ _START = re.compile(rb"HTTP/1\.[01] [0-9]{3}[ \r]")
 
 
 class Probe:
-    """Looks after what listens on a port of 127.0.0.1. `told` hears each time when it is well or no longer so."""
+    """Looks after what listens on a port of 127.0.0.1. `told` hears each time when it is well or no longer so.
 
-    def __init__(self, health: Health, port: int, told: Callable[[bool], None], *, healthy: bool = False) -> None:
+    `relayed`: every connection is taken there for the droplet, and ended where that does not take it.
+    """
+
+    def __init__(
+        self, health: Health, port: int, told: Callable[[bool], None], *, healthy: bool = False, relayed: bool = False
+    ) -> None:
         self._health = health
         self._port = port
         self._told = told
+        self._relayed = relayed
         self._healthy = healthy
         self._starting = not healthy
         self._streak = 0
@@ -76,14 +84,29 @@ class Probe:
             self._connected()
 
     def _connected(self) -> None:
-        if not self._health.path or self._socket is None:
-            return self._answer(self._socket is not None)
+        if self._socket is None:
+            return self._answer(False)
+        if not self._health.path:
+            return self._hold(self._socket) if self._relayed else self._answer(True)
         try:
             self._socket.send(self._request)
         except OSError:
             return self._answer(False)
         self._limit = self._limit or self._loop.call_later(self._health.timeout / SECOND, self._answer, False)
         return self._loop.add_reader(self._socket, self._readable)
+
+    def _hold(self, made: socket.socket) -> None:
+        """It is well if it is not hung up on."""
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = self._loop.call_later(HELD, self._answer, True)
+        self._loop.add_reader(made, lambda: self._answer(self._heard(made)))
+
+    def _heard(self, made: socket.socket) -> bool:
+        try:
+            return made.recv(ENOUGH) != b""
+        except OSError:
+            return False
 
     def _readable(self) -> None:
         if self._socket is None:

@@ -225,6 +225,7 @@ class Reconciler(Minder):
     async def logs(self, name: str, tail: int) -> Sequence[bytes]:
         """The last lines without line ends; none of one that has never run."""
         charge = self._charge(name)
+        self.reach()
         try:
             return await self._driver.logs(charge.id, tail)
         except NotFound:
@@ -233,6 +234,7 @@ class Reconciler(Minder):
     async def printed(self, name: str, tail: int) -> list[tuple[int, bytes]]:
         """The same, each with its time; where nobody knows that, when it was started."""
         charge = self._charge(name)
+        self.reach()
         began = charge.life.started or charge.kept.created
         try:
             found = await self._driver.printed(charge.id, tail)
@@ -242,13 +244,16 @@ class Reconciler(Minder):
 
     def follow(self, name: str, tail: int) -> AsyncIterator[bytes]:
         """The same, then each line as it comes, until the droplet is deleted."""
-        return self._driver.follow(self._charge(name).id, tail)
+        charge = self._charge(name)
+        self.reach()
+        return self._driver.follow(charge.id, tail)
 
     async def usage(self, name: str) -> Usage:
         """What it uses now; nothing is known of one that does not live."""
         charge = self._charge(name)
         if not charge.life.alive:
             return Usage()
+        self.reach()
         try:
             return await self._driver.usage(charge.id)
         except NotFound:
@@ -267,8 +272,7 @@ class Reconciler(Minder):
             charge.wake()
             self._adopt(charge, seen.get(charge.id))
         for ident in seen.keys() - self._ids.keys():
-            log.warning("Droplet %s is unknown here and is removed", ident)
-            self._spawn(self._remove(ident))
+            self._stray(ident)
         self._spawn(self._members.tell())
 
     async def _follow(self) -> None:
@@ -350,9 +354,6 @@ class Reconciler(Minder):
         """Do what a predecessor has begun."""
         log.info("Droplet %s: going on with what was begun", charge.name)
         await work()
-
-    async def _remove(self, ident: str) -> None:
-        await self._driver.remove(ident)
 
     def _warn(self) -> None:
         """Say which limits this machine cannot apply."""
