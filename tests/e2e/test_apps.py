@@ -44,8 +44,8 @@ droplets:
       default: true
       command: ["{{python}}", "-I", "server.py", "{{port}}"]
       ports: [80]
-      health: {{http: "/", port: 80, every: 200ms}}
-      stop: {{drain: 5s}}
+      health: {{http: "/", port: 80, every: 200ms, timeout: 30s}}
+      stop: {{drain: 30s}}
     crash:
       command: ["{{python}}", "-I", "-c", "raise SystemExit(3)"]
       ports: [80]

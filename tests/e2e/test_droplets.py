@@ -24,7 +24,7 @@ droplets:
       default: true
       command: ["{{python}}", "-I", "-S", "-c", "{SERVER}", "{{port}}"]
       ports: [80]
-      health: {{tcp: 80, every: 200ms}}
+      health: {{tcp: 80, every: 200ms, timeout: 30s}}
       stop: {{drain: 0s}}
     idle: {{command: [/bin/sleep, "100000"]}}
 upstreams: {{shop: {{droplets: {{template: web}}}}}}
@@ -79,7 +79,7 @@ class Operator:
 
 async def listed(node: Node, token: str) -> list[dict[str, Any]]:
     """All droplets, once control answers and nothing is on its way any more."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             answer = await once(node.admin, "GET", "/operations/droplets.list", token=token)
@@ -157,7 +157,7 @@ Server(("127.0.0.1", int(sys.argv[1])), Hello).serve_forever()
 async def test_no_request_fails_while_one_droplet_after_the_other_is_restarted(place: Path) -> None:
     template = {
         "default": True, "ports": [80], "command": ["{python}", "-I", "-c", SERVE.replace("{", "{{"), "{port}"],
-        "health": {"http": "/", "every": "200ms"}, "stop": {"drain": "2s"},
+        "health": {"http": "/", "every": "200ms", "timeout": "30s"}, "stop": {"drain": "30s"},
     }  # fmt: skip
     more = f"{OWNER}droplets: {{templates: {{web: {json.dumps(template)}}}}}\n"
     text = configuration(1, more).replace("upstreams: {", "upstreams: {shop: {droplets: {template: web}}, ")

@@ -201,14 +201,14 @@ async def outlived(place: Path, rounds: int) -> None:
         await node.said()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_whatever_was_answered_outlives_control(configured: Path) -> None:
     await outlived(configured, ROUNDS)
     with closing(sqlite3.connect(configured / "var" / "ostiary.db")) as database:
         await whole(configured, lambda question: database.execute(question).fetchall())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_whatever_was_answered_outlives_control_on_postgresql(
     place: Path, behind: Backend, postgresql: Server
 ) -> None:

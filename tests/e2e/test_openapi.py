@@ -49,7 +49,7 @@ async def operate(node: Node, name: str, params: object) -> dict[str, str]:
     return dict(answer.json)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_every_operation_does_what_its_document_says(place: Path, behind: Backend) -> None:
     (place / "ostiary.yaml").write_text(configuration(behind.port).replace("127.0.0.0/8", "192.0.2.0/24"))
     async with serving(place, "--workers", "1") as node:

@@ -162,7 +162,10 @@ async def test_a_reactivated_application_passes_again_where_its_tokens_were_reme
 
 async def test_a_refresh_ends_the_token_before_soon_and_its_answer_does_not_wait(configured: Path) -> None:
     async with house(configured) as (node, volley):
-        assert min([await refreshed(node, volley) for _ in range(3)]) < LEASE / 2
+        took, tries = LEASE, 0
+        while took > LEASE / 2 and tries < 3:  # what waits for the worker takes longer each time
+            took, tries = await refreshed(node, volley), tries + 1
+        assert took < LEASE / 2
 
 
 async def refreshed(node: Node, volley: Volley) -> float:
