@@ -1,16 +1,18 @@
 """Droplets: from the order to the first request served, what hundreds of idle ones cost, and restarts under load.
 
-All are local processes. The program that serves is the canned backend of the other parts; beside it the same program
-started by hand and asked until it answers.
+They are local processes. The program that serves is the canned backend of the other parts; beside it the same program
+started by hand and asked until it answers. Where there is an engine, a container of it beside `docker run`, too.
 """
 
-import http.client
 import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from bench import containers
+from bench.answered import PATIENCE, until_answered
+from bench.containers import Turns
 from bench.generator import Job, rows
 from bench.load import HEADERS, PATH
 from bench.machine import free_port
@@ -29,7 +31,6 @@ RATE, CONNECTIONS = 2_000, 64
 LOOKS = 9
 QUIET = 10.0
 """Seconds in which idle droplets are only looked after."""
-PATIENCE = 120.0
 MIB = 1 << 20
 
 
@@ -78,28 +79,8 @@ def measure(stage: Stage) -> Outcome:
         added = median(first_request(ostiary) for _ in range(LOOKS))
         restarted = restart_under_load(stage, ostiary)
         idle = idle_ones(ostiary, stage.scale.droplets)
-    return outcome(by_hand, added, restarted, idle)
-
-
-def answers(port: int, path: str) -> bool:
-    """Whether a GET is answered with 200 now."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        link.request("GET", path)
-        return link.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        link.close()
-
-
-def until_answered(port: int, path: str, began: float) -> float:
-    """Milliseconds from `began` until a GET is answered with 200."""
-    while not answers(port, path):
-        if time.monotonic() - began > PATIENCE:
-            raise Failed(f"nothing serves {path} after {PATIENCE:g} s")
-        time.sleep(0.001)
-    return (time.monotonic() - began) * 1000
+    docker = None if containers.without() else containers.turns(stage, LOOKS)
+    return outcome(by_hand, added, restarted, idle, docker)
 
 
 def started_by_hand(stage: Stage) -> float:
@@ -161,17 +142,35 @@ def running(ostiary: Ostiary) -> list[Any]:
     return found
 
 
-def outcome(by_hand: float, added: float, restarted: Restarted, idle: Idle) -> Outcome:
+def outcome(by_hand: float, added: float, restarted: Restarted, idle: Idle, docker: Turns | None) -> Outcome:
     """Figures and table."""
     failed = sum(restarted.failures.values())
     figures = [
         Figure("droplets_first_request", added / by_hand, None, "add to first request, beside the program by hand"),
-        Figure("droplets_docker_run", None, None, "add to first request, beside `docker run`", "needs an engine"),
+        Figure(
+            "droplets_docker_add_vs_docker_run",
+            docker and docker.ratio,
+            None,
+            "add of a container to the first request, beside `docker run`",
+            containers.without(),
+        ),
         Figure("droplets_restart_failed", failed, 0, f"requests failed in a restart one by one at {RATE:,} a second"),
         Figure("droplets_idle_cpu", idle.cpu, None, f"control with {idle.droplets} idle ones, thousandths of a core"),
         Figure("droplets_idle_kib", idle.memory / 1024, None, "memory of control for an idle one, KiB"),
     ]
-    columns = ["add to first request, ms", "by hand, ms", "requests in the restart", "failed", "p99 µs", "restart, s"]
-    row = [f"{added:.0f}", f"{by_hand:.0f}", f"{restarted.requests:,}", str(failed), f"{restarted.p99:.0f}"]
+    columns = [
+        "add to first request, ms",
+        "by hand, ms",
+        "container, ms",
+        "`docker run`, ms",
+        "requests in the restart",
+        "failed",
+        "p99 µs",
+        "restart, s",
+    ]
+    both = [f"{docker.added:.0f}", f"{docker.by_hand:.0f}"] if docker else ["-", "-"]
+    row = [f"{added:.0f}", f"{by_hand:.0f}", *both, f"{restarted.requests:,}", str(failed), f"{restarted.p99:.0f}"]
     notes = f"{SHOP} droplets are restarted, each drained first. Failures by kind: {restarted.failures or 'none'}."
+    if why := containers.without():
+        notes += f" Containers were not measured: {why}."
     return Outcome("Droplets", figures, columns, [[*row, f"{restarted.seconds:.1f}"]], notes)
