@@ -21,7 +21,7 @@ from ostiary.control.whereabouts import (
 )
 from ostiary.core.director import DirectorRules, user_hash
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
-from ostiary.link.messages import Change, Drain, Kick, Unsteer
+from ostiary.link.messages import Change, Drain, Kick, Unsteer, Who
 from ostiary.link.receipt import Receipt
 
 GRACE = 5_000_000
@@ -382,11 +382,15 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(house: House
     assert await dry(house, "director.remove", RemoveHost(C)) == [f"{C} removed"]
     assert await dry(house, "director.flush", FlushHost(B, force=True)) == [f"{B}: 1 users forgotten"]
     assert await dry(house, "director.flush", FlushHost("all")) == []
+    assert await dry(house, "director.kick", KickUser("samik")) == []
+    assert await dry(house, "director.kick", KickUser("blue", detail="team")) == []
+    workers.connected("samik")
     assert await dry(house, "director.kick", KickUser("samik")) == ["samik kicked"]
+    assert await dry(house, "director.kick", KickUser("blue", detail="team")) == ["team=blue kicked"]
     with pytest.raises(NotFound):
         await dry(house, "director.move", MoveUser("samik", "127.0.0.99"))
     assert await hosts(house) == [(A, "", 100, "up", 0, 0), (B, "", 100, "up", 0, 1), (C, "", 100, "up", 0, 0)]
-    assert workers.heard == []
+    assert set(workers.heard) == {Who()}
 
 
 # What is seen

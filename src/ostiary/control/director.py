@@ -11,6 +11,7 @@ from ostiary.control.control import Control
 from ostiary.control.flushing import Flush, forget
 from ostiary.control.hosts import HostText, UpstreamName, address, addresses, director, tagged
 from ostiary.control.registry import Preview, operation
+from ostiary.control.sessions import everybody
 from ostiary.control.steering import draining
 from ostiary.core.director import (
     DOWN,
@@ -270,7 +271,10 @@ async def move(control: Control, call: Call, params: MoveUser) -> Steered:
 async def _kick_foreseen(control: Control, call: Call, params: KickUser) -> list[str]:
     director(control, params.upstream)
     _named(params.user)
-    return [f"{params.detail}={params.user} kicked" if params.detail else f"{params.user} kicked"]
+    present = {each.user for each in await everybody(control)}
+    if params.detail:  # only workers know whose token has it
+        return [f"{params.detail}={params.user} kicked"] if present else []
+    return [f"{params.user} kicked"] if params.user in present else []
 
 
 def _named(user: str) -> None:
