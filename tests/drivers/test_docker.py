@@ -93,7 +93,7 @@ async def test_a_port_is_published_on_loopback_only_and_freed_by_remove(house: H
 
 async def answer(client: httpx2.AsyncClient, url: str) -> str:
     """What is answered there, once something is."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return (await client.get(url)).text
@@ -126,7 +126,7 @@ async def test_a_container_that_somebody_removes_is_told_and_gone(
     house: House, driver: DockerDriver, engine: httpx2.AsyncClient
 ) -> None:
     spec = await begun(driver, house.script(f"exec sleep {mark()}"))
-    async with asyncio.timeout(10), listening(driver.watch()) as heard:
+    async with asyncio.timeout(60), listening(driver.watch()) as heard:
         await engine.delete(f"/containers/ostiary-{house.node}-{spec.droplet}?force=true")
         told = [(await heard.get()).state]
         while told[-1] != "gone":
@@ -168,7 +168,7 @@ async def test_an_engine_that_died_is_told_and_its_containers_are_adopted_when_i
     await asyncio.to_thread(dockerd.start)
     await driver.open()
     assert await driver.look() == before
-    assert await driver.stop(spec.droplet, "KILL", 5 * SECOND) is False
+    assert await driver.stop(spec.droplet, "KILL", 30 * SECOND) is False
     await until(lambda: sleepers(each) == set())
 
 
