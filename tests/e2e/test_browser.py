@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from tests.e2e.chromium import BROWSER, DRIVER, Chromium, chromium
 from tests.e2e.house import Node, once, serving
+from tests.listening import listening
 
 pytestmark = pytest.mark.skipif(
     not (DRIVER and BROWSER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
@@ -31,29 +32,21 @@ class Site:
         self.asked: list[dict[str, str]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                target = urlsplit(head.split()[1].decode())
-                if target.path == "/cb":
-                    self.asked.append(dict(parse_qsl(target.query)))
-                body = f"<!DOCTYPE html><title>x</title>{self.page}".encode()
-                start = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
-                writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            target = urlsplit(head.split()[1].decode())
+            if target.path == "/cb":
+                self.asked.append(dict(parse_qsl(target.query)))
+            body = f"<!DOCTYPE html><title>x</title>{self.page}".encode()
+            start = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+            writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
 @asynccontextmanager
 async def site() -> AsyncIterator[Site]:
     each = Site()
-    server = await asyncio.start_server(each.serve, "127.0.0.1", 0)
-    each.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(each.serve) as listener:
+        each.port = listener.port
         yield each
-    finally:
-        server.close()
 
 
 class Scene:
