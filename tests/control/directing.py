@@ -1,6 +1,7 @@
 """A house with a director, and workers that take their time."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 import msgspec
 from tests.control.house import ADMIN, House, Workers
@@ -111,3 +112,13 @@ async def dry(house: House, name: str, params: msgspec.Struct) -> list[str]:
     """What a dry run says."""
     said: list[str] = await house.run(name, params, call=Call(ADMIN, "test", dry=True))
     return said
+
+
+class Nobody:
+    """Directors that have no droplets."""
+
+    def enlist(self, serving: Mapping[str, Collection[str]], graces: Mapping[str, int]) -> None:
+        """Nothing follows from who serves."""
+
+    async def dismiss(self) -> None:
+        """Nobody leaves."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.control.directing import Nobody
 from tests.control.drivers import Memory
 from tests.control.house import Workers
 from tests.store.template import fresh
@@ -125,7 +126,7 @@ class Node:
         """Start control."""
         self.mortal = Mortal()
         self.control = Reconciler(
-            self.mortal.guard(self.store.droplets), self.mortal.guard(self.workers),
+            self.mortal.guard(self.store.droplets), self.mortal.guard(self.workers), Nobody(),
             Vault(self.key, os.urandom, DROPLETS), lambda: self.rules, now, os.urandom, "python",
         )  # fmt: skip
         self.all.append((self.mortal, self.control))

@@ -409,6 +409,20 @@ def test_a_directors_users_are_named_by_a_header_that_is_passed_on(source: str, 
     assert Result({"upstreams": {**UPSTREAMS, "d": definition}}).faults == faults
 
 
+@pytest.mark.parametrize(
+    ("source", "drain"), [({"template": "web"}, 3_000_000), ({"app": "shop"}, 20_000_000), (None, 0)]
+)
+def test_a_directors_users_may_wait_as_long_as_its_droplets_drain(source: object, drain: int) -> None:
+    templates = {
+        "web": {"default": True, "command": ["true"], "ports": [80], "stop": {"drain": "3s"}},
+        "job": {"command": ["true"], "ports": [80], "stop": {"drain": "20s"}},
+    }
+    definition = {"balance": "director", **({"droplets": source} if source else {})}
+    made = Result({"droplets": {"templates": templates}, "upstreams": {**UPSTREAMS, "d": definition}}).clean
+    [director] = [each.director for each in made.snapshot.upstreams if each.director is not None]
+    assert director.drain == drain
+
+
 def test_headers_that_name_nobody_are_those_that_the_gateway_takes_off() -> None:
     said_by_us = {"via", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
     assert {name.decode() for name in HOP_BY_HOP | OURS} - said_by_us == UNSEEN

@@ -14,6 +14,7 @@ from ostiary.core.director import (
     Board,
     DirectorRules,
     Edit,
+    Enlisted,
     Host,
     Move,
     Ring,
@@ -26,11 +27,13 @@ from ostiary.core.director import (
     update,
     user_hash,
 )
+from ostiary.core.marks import Mark
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal
 
 A, B, C = "127.0.0.11", "127.0.0.12", "127.0.0.13"
 RULES = DirectorRules("mail", {A: 8011, B: 8012}, 8080)
 USERS = [f"user{number}" for number in range(10_000)]
+SAMIK = user_hash("samik")
 
 IPV4 = st.integers(1, 40).map(lambda number: f"10.0.0.{number}")
 IPV6 = st.integers(1, 9).map(lambda number: f"2001:db8::{number}")
@@ -41,7 +44,7 @@ HASHES = st.integers(0, LAST_HASH)
 def plain(hosts: dict[str, int], number: int) -> str:
     """The contract's words, without thinking of speed."""
     points = sorted(
-        (int(md5(f"{host}-{index}".encode()).hexdigest()[:8], 16), ":" in host, host)
+        (int(md5(f"{host}-{index}".encode()).hexdigest()[:8], 16), host.count(":") > 1, host)
         for host, vhosts in hosts.items()
         for index in range(vhosts)
     )
@@ -241,6 +244,85 @@ def test_what_is_refused(edit: object, refusal: type[Refusal], code: str) -> Non
     with pytest.raises(refusal) as refused:
         edit()
     assert refused.value.code == code
+
+
+# Droplets as hosts
+
+ONE, TWO, TEN = "127.0.0.1:20001", "127.0.0.1:20002", "127.0.0.1:30010"
+DROPLETS = st.sets(st.integers(20_000, 20_007).map(lambda port: f"127.0.0.1:{port}"))
+
+
+def people(serving: set[str], leaving: set[str] | None = None, *kept: Host) -> Board:
+    return Board(RULES, kept, Enlisted(frozenset(serving), frozenset(leaving or ())))
+
+
+def test_droplets_are_hosts_beside_servers_by_address_and_port() -> None:
+    there = people({TEN, TWO, ONE})
+    assert list(there.hosts) == [ONE, TWO, TEN, A, B]
+    assert (there.hosts[ONE].address, there.hosts[ONE].port, there.hosts[ONE].backend) == ("127.0.0.1", 20001, ONE)
+    assert Host("2001:db8::1", 80).backend == "[2001:db8::1]:80"
+    assert there.ring("").host(user_hash("samik")) == plain(dict.fromkeys([ONE, TWO, TEN, A, B], 100), SAMIK)
+
+
+def test_what_operators_made_of_a_droplet_counts_while_it_serves() -> None:
+    kept = Host(ONE, 20001, vhosts=7), Host(TWO, 20002, state="removed")
+    assert people({ONE, TWO}, None, *kept).hosts[ONE].vhosts == 7
+    assert people({ONE, TWO}, None, *kept).gone == [TWO]
+    assert list(people(set(), None, *kept).hosts) == [A, B]
+    assert people(set(), None, *kept).gone == []
+    assert reset(people(set(), None, *kept)).changes == [f"{ONE}: as configured", f"{TWO}: as configured"]
+
+
+def test_a_droplet_that_is_removed_leaves_a_mark_and_is_added_as_it_is() -> None:
+    [mark] = remove(people({ONE}), ONE).put
+    assert mark.state == "removed"
+    assert add(people({ONE}, None, mark), [ONE], "eu", None, None).put == [Host(ONE, 20001, "eu")]
+
+
+def test_nobody_new_comes_to_a_droplet_that_is_leaving_and_who_is_there_may_be_there() -> None:
+    there = people({ONE}, {TWO})
+    assert (list(there.hosts), list(there.known)) == ([ONE, A, B], [ONE, TWO, A, B])
+    assert {host for host, _ in there.weights("")} == {ONE, A, B}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(DROPLETS, st.booleans()), max_size=8))
+def test_a_droplet_leaves_before_it_is_gone_or_joins_again(turns: list[tuple[set[str], bool]]) -> None:
+    """Whatever serves at each turn, and whether those that leave have left by the next."""
+    enlisted = Enlisted()
+    for serving, have_left in turns:
+        before, enlisted = enlisted, enlisted.now(serving)
+        assert enlisted.hosts >= before.hosts
+        assert enlisted.serving == serving
+        assert set(Board(RULES, (), enlisted).hosts) == serving - enlisted.leaving | {A, B}
+        assert set(Board(RULES, (), enlisted).known) == enlisted.hosts | {A, B}
+        if have_left:
+            enlisted = enlisted.without(enlisted.leaving)
+            assert enlisted.hosts == serving
+
+
+@settings(deadline=None, max_examples=40)
+@given(DROPLETS, HASHES)
+def test_users_of_a_droplet_that_has_left_go_where_the_ring_of_the_others_says(hosts: set[str], number: int) -> None:
+    for gone in hosts:
+        mark = Mark(1, gone, (), 5)
+        assert mark.apply(Assignment("", number, gone)) == Assignment("", number, "", held=5)
+        assert people(hosts, {gone}).ring("").host(number) == people(hosts - {gone}).ring("").host(number)
+
+
+@pytest.mark.parametrize(
+    ("edit", "refusal", "code"),
+    [
+        (lambda: add(people(set()), [ONE], "", None, None), NotFound, "host.unknown"),
+        (lambda: add(people({ONE}, {ONE}), [ONE], "", 7, None), NotFound, "host.unknown"),
+        (lambda: add(people({ONE}), [ONE], "", None, 80), Conflict, "host.port"),
+        (lambda: turn(people({ONE}, {ONE}), ONE, None, "down", 1), NotFound, "host.unknown"),
+        (lambda: update(people(set(), {ONE}), ONE, "", 7), NotFound, "host.unknown"),
+        (lambda: remove(people(set(), None, Host(ONE, 20001)), ONE), NotFound, "host.unknown"),
+    ],
+)
+def test_what_is_refused_of_droplets(edit: object, refusal: type[Refusal], code: str) -> None:
+    test_what_is_refused(edit, refusal, code)
 
 
 MOVE = Move("samik", 1, now=100, expires=1000, held=150)

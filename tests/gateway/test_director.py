@@ -470,6 +470,37 @@ async def test_hosts_that_operators_added_keep_their_connections_over_a_reload()
         assert both.one.connections == 1
 
 
+async def test_hosts_of_one_address_are_apart() -> None:
+    """A droplet, and a server on another port of that address."""
+    gate = Gate()
+    async with two(gate) as both:
+        both.control.places["alice"] = (both.at[0], both.at[0], 7)
+        both.control.places["bob"] = ("127.0.0.1", both.at[1], 8)
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: len(both.one.requests) == 1)
+            assert await both.body(BOB) == (200, b"two")
+            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+            assert await told(both.worker, both.control, Drain("u", hosts=["127.0.0.1"])) == []
+            assert list(both.worker.upstreams["u"].named) == [both.at[0]]
+            both.worker.change(Change(2, steering=[Unsteer("u", hosts=[both.at[0]])]))
+            both.worker.do(1, Drain("u", hosts=[both.at[0]]))
+            gate.opened.set()
+            assert (await wire.answer()).body == b"late"
+            assert await both.control.carried_out(1) == ["alice"]
+            assert list(both.worker.upstreams["u"].named) == []
+
+
+async def test_who_waits_for_a_droplet_waits_as_long_as_that_may_drain() -> None:
+    async with two(drain=3_600_000_000) as both:
+        both.control.held = True
+        async with connected(both.port) as wire:
+            await wire.say(get(ALICE))
+            await until(lambda: bool(both.control.questions))
+            [client] = both.worker.clients
+            assert client.deadline > monotonic_ns() + 3_500_000_000_000
+
+
 async def test_what_is_over_is_remembered_of_nobody() -> None:
     async with two(user_from="header X-Mailbox") as both:
         director = both.worker.upstreams["u"].director

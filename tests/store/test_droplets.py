@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.store.values import NOW, RECORD
 
+from ostiary.core.director import Edit, Host
 from ostiary.core.droplets import Place
 from ostiary.core.lifecycle import Life
 from ostiary.core.refusal import Refusal
@@ -69,6 +70,22 @@ async def test_no_port_is_two_droplets_and_a_deleted_ones_is_free(store: Store) 
     assert len(await store.droplets.all()) == 1
     await store.droplets.delete(f"{1:012x}")
     assert await add(store, 2, "shop", {80: 20002, 443: 20001}) == "shop"
+
+
+async def test_what_operators_made_of_a_directors_host_goes_with_the_droplets_port(store: Store) -> None:
+    names = [f"127.0.0.1:{port}" for port in (20001, 20002, 20003)] + ["127.0.0.1"]
+    await add(store, 1, ports={80: 20001, 443: 20002})
+    await add(store, 2, ports={80: 20003})
+    for upstream in ("mail", "web"):
+        await store.directors.change(upstream, lambda kept: Edit([Host(name, 1) for name in names]), RECORD)
+
+    async def kept() -> list[list[str]]:
+        return [sorted(each.host for each in await store.directors.hosts(name)) for name in ("mail", "web")]
+
+    await store.droplets.remake(droplet(1, "droplet01", {80: 20002}))
+    assert await kept() == [["127.0.0.1", *names[1:3]]] * 2
+    await store.droplets.delete(f"{1:012x}")
+    assert await kept() == [["127.0.0.1", names[2]]] * 2
 
 
 async def test_there_are_no_more_than_the_limit(store: Store) -> None:

@@ -95,6 +95,11 @@ class Charge:
     def serves(self) -> bool:
         return self.life.serves and not self.removed
 
+    @property
+    def grace(self) -> int:
+        """Microseconds that what flows to it may take to end, when it leaves."""
+        return self.recipe.template.stop.drain if self.life.alive else 0
+
     # Its life
 
     @property

@@ -122,7 +122,7 @@ async def _adding(control: Control, params: AddHost) -> Plan:
     rules = director(control, params.upstream)
     host, tag = tagged(params.host, params.tag)
     check_vhosts(params.vhosts)
-    found = await addresses(control, host)
+    found = await addresses(control, rules, host)
     return rules, lambda board: add(board, found, tag, params.vhosts, params.port)
 
 
@@ -130,7 +130,7 @@ async def _updating(control: Control, params: UpdateHost) -> Plan:
     rules = director(control, params.upstream)
     host, tag = tagged(params.host, "")
     check_vhosts(params.vhosts)
-    found = await address(control, host)
+    found = await address(control, rules, host)
     return rules, lambda board: update(board, found, tag, params.vhosts)
 
 
@@ -143,12 +143,14 @@ async def _downing(control: Control, params: TurnHost) -> Plan:
 
 
 async def _turning(control: Control, params: TurnHost, state: str) -> Plan:
-    rules, found, now = director(control, params.upstream), await address(control, params.host), control.clock()
+    rules, now = director(control, params.upstream), control.clock()
+    found = await address(control, rules, params.host)
     return rules, lambda board: turn(board, found, params.tag, state, now)
 
 
 async def _removing(control: Control, params: RemoveHost) -> Plan:
-    rules, found = director(control, params.upstream), await address(control, params.host)
+    rules = director(control, params.upstream)
+    found = await address(control, rules, params.host)
     return rules, lambda board: remove(board, found)
 
 
@@ -225,7 +227,7 @@ async def _move(control: Control, params: MoveUser, held: int) -> tuple[Director
     rules, now = director(control, params.upstream), control.clock()
     if not params.user:
         raise Invalid("user.missing", "Say which user is meant")
-    found, over = await address(control, params.host), control.steering.over(rules.name)
+    found, over = await address(control, rules, params.host), control.steering.over(rules.name)
     number = user_hash(params.user, rules.user_hash)
     return rules, found, Move(params.user, number, now, now + rules.user_expire, held, over)
 
@@ -297,7 +299,7 @@ async def kick(control: Control, call: Call, params: KickUser) -> Steered:
 async def _flushed(control: Control, params: FlushHost) -> tuple[DirectorRules, list[Host]]:
     """The hosts that are meant. Refuses what `address` refuses, and NotFound `host.unknown`."""
     rules = director(control, params.upstream)
-    found = "" if params.host.strip() == "all" else await address(control, params.host)
+    found = "" if params.host.strip() == "all" else await address(control, rules, params.host)
     board = await control.steering.board(rules.name)
     return rules, [board.host(found)] if found else list(board.hosts.values())
 

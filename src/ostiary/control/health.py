@@ -34,7 +34,7 @@ async def connect(host: Host, timeout: float) -> bool:
     """Make a connection, and close it."""
     try:
         async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host.host, host.port)
+            _, writer = await asyncio.open_connection(host.address, host.port)
     except OSError:
         return False
     writer.close()

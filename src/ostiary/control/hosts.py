@@ -19,7 +19,7 @@ PATIENCE = 5.0
 _NAME = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z._-]{0,251}[0-9A-Za-z_.])?", re.ASCII)
 
 UpstreamName = Annotated[str, Meta(description="upstream with balance: director; empty: the only one")]
-HostText = Annotated[str, Meta(description="address or name of a host")]
+HostText = Annotated[str, Meta(description="address or name of a host; ADDRESS:PORT of a droplet")]
 
 
 async def resolve(name: str) -> list[str]:
@@ -45,22 +45,30 @@ def director(control: Control, upstream: str) -> DirectorRules:
     return next(iter(directors.values()))
 
 
-async def addresses(control: Control, text: str) -> list[str]:
-    """All addresses of a host. Refuses Invalid `host.invalid`, Unavailable `host.unresolved`."""
-    address = read_host(text)
+async def addresses(control: Control, rules: DirectorRules, text: str) -> list[str]:
+    """All addresses of a host; of a droplet that serves this director its ADDRESS:PORT.
+
+    Refuses Invalid `host.invalid`, Unavailable `host.unresolved`.
+    """
+    name = text.strip()
+    if name in control.steering.enlisted(rules.name).hosts:
+        return [name]
+    address = read_host(name)
     if address:
         return [address]
-    name = text.strip()
     found = await control.resolve(name) if _NAME.fullmatch(name) else []
     read = [read_host(each) for each in found]
     if not read:
-        raise Unavailable("host.unresolved", "The host is no address, and no name that has one")
+        raise Unavailable(
+            "host.unresolved",
+            "The host is no address, no ADDRESS:PORT of a droplet that serves, and no name that has an address",
+        )
     return read
 
 
-async def address(control: Control, text: str) -> str:
+async def address(control: Control, rules: DirectorRules, text: str) -> str:
     """The first address of a host. Refuses what `addresses` refuses."""
-    return (await addresses(control, text))[0]
+    return (await addresses(control, rules, text))[0]
 
 
 def tagged(host: str, tag: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ostiary.control.charge import Charge, Gate, sealed_text, seconds
 from ostiary.control.free_ports import FreePorts
-from ostiary.control.members import Members, Workers
+from ostiary.control.members import Directors, Members, Workers
 from ostiary.control.vault import Vault
 from ostiary.core import lifecycle
 from ostiary.core.droplets import DropletRules, Recipe, Template
@@ -40,6 +40,7 @@ class Minder:
         self,
         droplets: fleet.Droplets,
         workers: Workers,
+        directors: Directors,
         vault: Vault,
         rules: Callable[[], DropletRules],
         clock: Callable[[], int],
@@ -59,7 +60,7 @@ class Minder:
         self._ports = FreePorts(entropy)
         self._taken: set[int] = set()
         self._gate = Gate(rules)
-        self._members = Members(workers, rules, self._charges.values)
+        self._members = Members(workers, directors, rules, self._charges.values)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._needed = asyncio.Event()
         """Set when there are droplets, or may be: until then no engine is asked for."""
@@ -121,7 +122,8 @@ class Minder:
 
     async def _end(self, charge: Charge) -> tuple[int | None, int, bool]:
         """Drain it and end its process: the exit code, when, and whether it had to be killed."""
-        served, stop = charge.life.state == "running", charge.recipe.template.stop
+        # Where it is being ended already, it may be a predecessor of this process that has not drained it.
+        served, stop = charge.life.state in ("running", "stopping"), charge.recipe.template.stop
         charge.end = None
         charge.quiet()
         charge.become(lifecycle.stop(charge.life))

@@ -53,6 +53,7 @@ class Reconciler(Minder):
         for kept in await self._store.all():
             self._take(kept, self._recipe(kept))
         self._opened = True
+        self._members.open()
         self.configured()
         try:
             async with asyncio.timeout(OPENING):
@@ -101,6 +102,8 @@ class Reconciler(Minder):
         """The rules have changed: workers hear who serves which upstream now."""
         if self._opened and (self._charges or self._rules().templates):
             self._needed.set()
+        if self._opened:
+            self._members.enlist()
         if self._reached:
             self._spawn(self._members.tell())
 

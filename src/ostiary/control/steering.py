@@ -4,17 +4,20 @@ Where a user goes is decided in the store, in the transaction that keeps it; not
 here are the moves: a user who was moved waits until nothing flows to the old backend any more. A move is named by the
 moment until which it may last; the store has that name with each of its users, so that a successor of this process
 knows whom to drain and whom to keep waiting.
+
+Droplets are hosts while they serve. One that serves no more leaves in three steps: nobody new comes to it; its users
+are forgotten, in the store and then by workers; it is no host any more. What flows to it ends as in a move.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 from ostiary.control.control import Workers
-from ostiary.core.director import Assignment, Board, DirectorRules, Host, tag_ok, user_hash
+from ostiary.core.director import NOBODY, Assignment, Board, DirectorRules, Enlisted, Host, tag_ok, user_hash
 from ostiary.core.oauth import Rules
 from ostiary.core.refusal import Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
@@ -69,6 +72,11 @@ class Steering:
         self._telling: asyncio.Task[Receipt] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settled: Mapping[str, DirectorRules] = {}
+        self._enlisted: dict[str, Enlisted] = {}
+        self._joined: set[str] = set()
+        """Upstreams that have hosts of which the workers were not told."""
+        self._graces: Mapping[str, int] = {}
+        self._dismissing = asyncio.Lock()
         self._used: dict[tuple[str, str, int], list[int]] = {}
         """Uses that the store is still to be told of: upstream, tag and moment of use -> hashes."""
 
@@ -79,9 +87,9 @@ class Steering:
         rules = self._rules().directors[upstream]
 
         def board(kept: Sequence[Host]) -> Board:
-            known = self._boards.get(upstream)
-            if known is None or known.rules is not rules or known.kept != kept:
-                known = self._boards[upstream] = Board(rules, kept)
+            known, enlisted = self._boards.get(upstream), self.enlisted(upstream)
+            if known is None or known.rules is not rules or known.kept != kept or known.enlisted is not enlisted:
+                known = self._boards[upstream] = Board(rules, kept, enlisted)
             return known
 
         return board
@@ -132,7 +140,7 @@ class Steering:
             if assignment is not None and self._held(upstream, assignment, now):
                 self._wait(upstream, assignment.held, asked, told)
             elif assignment is not None:
-                places += [place(each, board.hosts[assignment.host], key[1], rules) for each in asked]
+                places += [place(each, board.known[assignment.host], key[1], rules) for each in asked]
             else:
                 places += [nowhere(each, key[1]) for each in asked]
         if places:
@@ -276,16 +284,53 @@ class Steering:
         except Refusal as refusal:
             log.warning("users are not steered: %s", refusal.message)
 
+    # Droplets
+
+    def enlisted(self, upstream: str) -> Enlisted:
+        """The droplets that are hosts of an upstream."""
+        return self._enlisted.get(upstream, NOBODY)
+
+    def enlist(self, serving: Mapping[str, Collection[str]], graces: Mapping[str, int]) -> None:
+        """These droplets serve, by upstream. Who is new joins at once; who serves no more leaves with `dismiss`.
+
+        `graces`: how long what flows to a droplet may go on when it leaves (microseconds).
+        """
+        before, self._graces = self._enlisted, graces
+        named = [each for each in self._rules().directors if each in serving or each in before]
+        self._enlisted = {each: self.enlisted(each).now(serving.get(each, ())) for each in named}
+        self._joined |= {each for each in named if self._enlisted[each].serving - before.get(each, NOBODY).serving}
+
+    async def dismiss(self) -> None:
+        """Have those leave that are to; what flows to them may go on for a while. Refuses Unavailable.
+
+        Returns when nobody is sent there any more. Who is refused leaves later, by itself.
+        """
+        async with self._dismissing:
+            joined, self._joined = self._joined, set()
+            if joined:
+                # Users keep their hosts; only where those without a name go is asked about anew.
+                anew = [Unsteer(each, hosts=[""]) for each in sorted(joined)]
+                await self._workers().apply(Change(0, steering=anew))
+            for upstream, enlisted in tuple(self._enlisted.items()):
+                by_grace = sorted(enlisted.leaving, key=lambda each: self._graces.get(each, 0))
+                for grace, hosts in groupby(by_grace, key=lambda each: self._graces.get(each, 0)):
+                    await self._let_leave(upstream, list(hosts), grace)
+
+    async def _let_leave(self, upstream: str, hosts: list[str], grace: int) -> None:
+        await self._leave(upstream, hosts, grace)
+        self._enlisted[upstream] = self.enlisted(upstream).without(hosts)
+
     # The configuration
 
     async def run(self, pause: Callable[[float], Awaitable[None]]) -> None:
         """Keep users in line with the configuration, for ever; ends by being cancelled."""
         while True:
-            if self._rules().directors != self._settled:
-                try:
+            try:
+                await self.dismiss()
+                if self._rules().directors != self._settled:
                     await self.settle()
-                except Unavailable as refusal:
-                    log.warning("Users of hosts that are gone stay for now: %s", refusal.message)
+            except Unavailable as refusal:
+                log.warning("Users of hosts that are gone stay for now: %s", refusal.message)
             await self._sweep()
             with suppress(Unavailable):  # said when it was first tried
                 await self._prolong()
@@ -308,23 +353,27 @@ class Steering:
 
     async def _settle(self, upstream: str) -> None:
         now, board = self._clock(), await self.board(upstream)
-        gone = await self._directors.others(upstream, list(board.hosts))
+        gone = await self._directors.others(upstream, list(board.known))
         if gone:
-            await self._leave(upstream, gone)
+            await self.moved(upstream, await self._leave(upstream, gone, self._rules().kick_grace, close=True))
         for held in await self._directors.held(upstream, now):
             if (upstream, held) not in self._moving and held not in self._over.get(upstream, ()):
                 self._moving[upstream, held] = Moving()
                 self._begin(self._resume(upstream, held))
 
-    async def _leave(self, upstream: str, hosts: list[str]) -> None:
-        grace = self._rules().kick_grace
+    async def _leave(self, upstream: str, hosts: list[str], grace: int, *, close: bool = False) -> int:
+        """Forget the users of these hosts; the name of the move, in which what flows to them ends.
+
+        `close`: their connections end too.
+        """
         held, drains = self.hold(upstream, grace), list[Drain]()
         try:
             seq = (await self._directors.forget(upstream, hosts, held, self._clock())).seq
-            drains = [Drain(upstream, hosts=hosts, grace=grace, close=True)]
+            drains = [Drain(upstream, hosts=hosts, grace=grace, close=close)]
             await self._workers().apply(Change(seq, steering=[Unsteer(upstream, hosts=hosts)]))
         finally:
-            await self.end(upstream, held, drains)
+            self.end_soon(upstream, held, drains)
+        return held
 
     # Tasks
 

@@ -151,7 +151,7 @@ async def map_(control: Control, call: Call, params: MapUsers) -> list[Assignmen
     rules = director(control, params.upstream)
     if params.user or params.hash is not None:
         return (await _looked_up(control, rules, params))[params.offset : params.offset + params.limit]
-    host = await address(control, params.host) if params.host else ""
+    host = await address(control, rules, params.host) if params.host else ""
     found = await control.directors.page(rules.name, host, control.clock(), params.limit, params.offset)
     if not params.users:
         return [_row(each.names[0] if each.names else "", each) for each in found]

@@ -1,7 +1,8 @@
 """The director: which user goes to which host.
 
 Each host that is up puts `vhosts` points on the hash ring of its tag; a user goes to the first point at or after the
-hash of its name (doveadm.md 7.1). What operators changed lies over the hosts of the configuration.
+hash of its name (doveadm.md 7.1). What operators changed lies over the hosts of the configuration: its servers, known
+by their addresses, and droplets that serve it, which share an address and are known by ADDRESS:PORT.
 """
 
 from bisect import bisect_left, bisect_right
@@ -52,7 +53,7 @@ class Host(Struct, frozen=True):
     """A host of a director, or what operators made of it."""
 
     host: str
-    """Address in its usual short form."""
+    """Address in its usual short form; a droplet's ADDRESS:PORT."""
     port: int
     tag: str = ""
     vhosts: int = VHOSTS
@@ -64,9 +65,14 @@ class Host(Struct, frozen=True):
     """It is down because it did not answer."""
 
     @property
+    def address(self) -> str:
+        """Where it is reached, without the port."""
+        return apart(self.host)[0]
+
+    @property
     def backend(self) -> str:
         """HOST:PORT, as an upstream has it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 class Assignment(Struct, frozen=True):
@@ -102,10 +108,22 @@ def user_hash(name: str, form: str = "%Lu") -> int:
     return _hash(name.lower() if "L" in form else name) or 1
 
 
-def address_order(host: str) -> tuple[int, int]:
-    """By what hosts are sorted: IPv4 first, then by address."""
-    address = ip_address(host)
-    return address.version, int(address)
+def apart(host: str) -> tuple[str, int]:
+    """A host's address, and the port of a droplet (0: it is none)."""
+    address, colon, port = host.partition(":")
+    return (address, int(port)) if colon and ":" not in port else (host, 0)
+
+
+def of_droplet(host: str) -> bool:
+    """Whether a host is known by address and port, as droplets are."""
+    return apart(host)[1] > 0
+
+
+def address_order(host: str) -> tuple[int, int, int]:
+    """By what hosts are sorted: IPv4 first, then by address, then by port."""
+    text, port = apart(host)
+    address = ip_address(text)
+    return address.version, int(address), port
 
 
 class Ring:
@@ -150,17 +168,46 @@ class Ring:
         return found
 
 
-class Board:
-    """The hosts of one director at one moment. `kept` is what operators changed."""
+class Enlisted(Struct, frozen=True):
+    """The droplets that are hosts of a director, by name: ADDRESS:PORT."""
 
-    def __init__(self, rules: DirectorRules, kept: Sequence[Host]) -> None:
+    serving: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
+    """Nobody new comes to these, who is there is about to be forgotten; then they have left, and may join again."""
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return self.serving | self.leaving
+
+    def now(self, serving: Iterable[str]) -> "Enlisted":
+        """When these serve: who is new joins, and who serves no more begins to leave."""
+        these = frozenset(serving)
+        return self if these == self.serving else Enlisted(these, self.leaving | (self.serving - these))
+
+    def without(self, hosts: Iterable[str]) -> "Enlisted":
+        """When these have left."""
+        return Enlisted(self.serving, self.leaving.difference(hosts))
+
+
+NOBODY = Enlisted()
+
+
+class Board:
+    """The hosts of one director at one moment. `kept` is what operators changed; `enlisted` are its droplets."""
+
+    def __init__(self, rules: DirectorRules, kept: Sequence[Host], enlisted: Enlisted = NOBODY) -> None:
         self.rules = rules
         self.kept = list(kept)
-        changed = {each.host: each for each in kept}
-        configured = {host: Host(host, port) for host, port in rules.hosts.items()}
+        self.enlisted = enlisted
+        self.configured = rules.hosts | {host: apart(host)[1] for host in enlisted.hosts}
+        """Hosts that there are without operators -> port."""
+        changed = {each.host: each for each in kept if not of_droplet(each.host) or each.host in enlisted.hosts}
+        configured = {host: Host(host, port) for host, port in self.configured.items()}
         there = [each for each in (configured | changed).values() if each.state != REMOVED]
-        self.hosts = {each.host: each for each in sorted(there, key=lambda each: address_order(each.host))}
-        self.gone = sorted((host for host in rules.hosts if host not in self.hosts), key=address_order)
+        self.known = {each.host: each for each in sorted(there, key=lambda each: address_order(each.host))}
+        """Where users may be: the hosts, and droplets that are leaving."""
+        self.hosts = {host: each for host, each in self.known.items() if host not in enlisted.leaving}
+        self.gone = sorted((host for host in self.configured if host not in self.known), key=address_order)
         """Hosts of the configuration that operators removed."""
         self._rings: dict[str, Ring] = {}
 
@@ -180,10 +227,10 @@ class Board:
     @cached_property
     def initial(self) -> Ring:
         """Of the configuration's hosts alone; they have no tag."""
-        return Ring((host, VHOSTS) for host in self.rules.hosts)
+        return Ring((host, VHOSTS) for host in self.configured)
 
     def host(self, address: str, tag: str | None = None) -> Host:
-        """The host of an address (and of a tag, where one is given). Refuses NotFound `host.unknown`."""
+        """The host of that name (and of a tag, where one is given). Refuses NotFound `host.unknown`."""
         found = self.hosts.get(address)
         if found is None or tag not in (None, found.tag):
             raise NotFound("host.unknown", f"{self.rules.name} has no host {address}{f' of tag {tag}' if tag else ''}")
@@ -206,11 +253,15 @@ class Edit(Struct, frozen=True):
 
 
 def add(board: Board, addresses: Sequence[str], tag: str, vhosts: int | None, port: int | None) -> Edit:
-    """Add hosts, or change their vhosts and port. Refuses Conflict `host.tag`, `vhosts.too_many`, Invalid."""
+    """Add hosts, or change their vhosts and port.
+
+    Refuses Conflict `host.tag`, `host.port`, `vhosts.too_many`, Invalid, and NotFound `host.unknown` for droplets.
+    """
     check_vhosts(vhosts)
     check_tag(tag)
     edits = []
     for address in addresses:
+        _check_port(address, port)
         found = board.hosts.get(address)
         edits.append(_new(board, address, tag, vhosts, port) if found is None else _set(found, tag, vhosts, port))
     return Edit(
@@ -221,9 +272,17 @@ def add(board: Board, addresses: Sequence[str], tag: str, vhosts: int | None, po
 
 
 def _new(board: Board, address: str, tag: str, vhosts: int | None, port: int | None) -> Edit:
-    usual = board.rules.hosts.get(address, board.rules.port)
+    usual = board.configured.get(address, board.rules.port)
+    if of_droplet(address) and address not in board.enlisted.serving - board.enlisted.leaving:
+        raise NotFound("host.unknown", f"{board.rules.name} has no droplet that serves at {address}")
     made = Host(address, port or usual, tag, VHOSTS if vhosts is None else vhosts)
     return Edit([made], changes=[f"{address} added with {made.vhosts} vhosts"])
+
+
+def _check_port(address: str, port: int | None) -> None:
+    own = apart(address)[1]
+    if own and port not in (None, own):
+        raise Conflict("host.port", f"{address} is a droplet: it has port {own} until it is deleted")
 
 
 def update(board: Board, address: str, tag: str, vhosts: int | None) -> Edit:
@@ -256,22 +315,22 @@ def turn(board: Board, address: str, tag: str | None, state: str, now: int, *, a
 def remove(board: Board, address: str) -> Edit:
     """Remove a host, and forget its users. Refuses NotFound `host.unknown`."""
     found = board.host(address)
-    put = [replace(found, state=REMOVED)] if address in board.rules.hosts else []
+    put = [replace(found, state=REMOVED)] if address in board.configured else []
     return Edit(put, [] if put else [address], [address], changes=[f"{address} removed"])
 
 
 def reset(board: Board) -> Edit:
     """Let all hosts be as configured; the users of those that then are not, or are of another tag, are forgotten."""
-    fresh = Board(board.rules, ()).hosts
+    fresh = Board(board.rules, (), board.enlisted).hosts
     gone = [each.host for each in board.hosts.values() if each.tag or each.host not in fresh]
     stay = [each for each in board.hosts.values() if each.host not in gone]
     anew = [each.host for each in stay if each.port != fresh[each.host].port]
-    changes = [f"{each.host}: {_said(each, board.rules)}" for each in board.kept]
+    changes = [f"{each.host}: {_said(each, board)}" for each in board.kept]
     return Edit([], [each.host for each in board.kept], gone, anew, changes)
 
 
-def _said(kept: Host, rules: DirectorRules) -> str:
-    return "as configured" if kept.host in rules.hosts else "removed"
+def _said(kept: Host, board: Board) -> str:
+    return "as configured" if kept.host in board.configured or of_droplet(kept.host) else "removed"
 
 
 def check_vhosts(vhosts: int | None) -> None:

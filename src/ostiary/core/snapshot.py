@@ -41,6 +41,8 @@ class Director(Struct, frozen=True):
     """`token`, `header NAME` or `cookie NAME`."""
     user_hash: str = "%Lu"
     user_expire: int = 900 * SECOND
+    drain: int = 0
+    """What requests in flight may have when one of its droplets leaves (microseconds): so long its users wait."""
 
 
 class Upstream(Struct, frozen=True):

@@ -582,8 +582,7 @@ class Client(asyncio.Protocol):
         assigned, chosen = exchange.assigned, exchange.chosen
         if assigned is not None and assigned.forgotten() and assigned.key in keys:
             return True
-        address = chosen.address if chosen is not None else ""
-        return address in hosts or address.rpartition(":")[0].strip("[]") in hosts
+        return chosen is not None and (chosen.host in hosts or chosen.address in hosts)
 
     def said_all(self) -> bool:
         """Whether this connection is ending and nothing more of it is to be written."""

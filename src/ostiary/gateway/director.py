@@ -83,7 +83,7 @@ class Director:
 
     __slots__ = (
         "_cookie", "_field", "_hashes", "_leaving", "_many_leaving", "_nameless", "_names", "_source", "_stays",
-        "_sweep", "by_token", "expire", "upstream", "used",
+        "_sweep", "by_token", "drain", "expire", "upstream", "used",
     )  # fmt: skip
 
     def __init__(self, upstream: str, definition: Definition) -> None:
@@ -94,6 +94,7 @@ class Director:
         self.by_token = self._source == "token"
         """Whether users are named by their tokens, so that each has a session."""
         self.expire = definition.user_expire * 1000
+        self.drain = definition.drain * 1000
         self._names: dict[str, dict[str, Assigned]] = {}
         self._hashes: dict[Key, Assigned] = {}
         self._nameless: dict[Question, Backend] = {}

@@ -385,7 +385,8 @@ class Exchange:
         if backend is not None:
             self._go(backend, now)
         elif worker.steer(question, self):
-            later = LATER + worker.settings.kick_grace * 1000 if now < worker.lease_until else SOON
+            grace = max(worker.settings.kick_grace * 1000, director.drain)
+            later = LATER + grace if now < worker.lease_until else SOON
             self.wait(lambda: worker.unask_place(question, self), now + later, 503)
         else:
             self.unavailable("control is away")

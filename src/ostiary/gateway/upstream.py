@@ -276,14 +276,16 @@ class Backend:
     """One host and port that answers: its pool, and how it has been of late."""
 
     __slots__ = (
-        "_waiting", "active", "address", "connections", "down_until", "gone", "host_line", "idle", "upstream",
+        "_waiting", "active", "address", "connections", "down_until", "gone", "host", "host_line", "idle", "upstream",
     )  # fmt: skip
 
-    def __init__(self, upstream: "Upstream", address: str) -> None:
+    def __init__(self, upstream: "Upstream", address: str, host: str = "") -> None:
         self.upstream = upstream
         self.address = address
-        host = "localhost" if address.startswith("unix:") else address
-        self.host_line = b"host: " + host.encode("ascii") + b"\r\n"
+        self.host = host or address.rpartition(":")[0].strip("[]")
+        """What a director calls it; several droplets share an address."""
+        said = "localhost" if address.startswith("unix:") else address
+        self.host_line = b"host: " + said.encode("ascii") + b"\r\n"
         self.idle: list[BackendConnection] = []
         self.active = 0
         self.connections = 0
@@ -463,17 +465,17 @@ class Upstream:
     def _alone(self) -> None:
         self.only = self.backends[0] if len(self.backends) == 1 and self.director is None else None
 
-    def backend(self, address: str) -> Backend:
-        """The backend at `address` (HOST:PORT), known or not."""
+    def backend(self, address: str, host: str = "") -> Backend:
+        """The backend at `address` (HOST:PORT), known or not; a director calls it `host`."""
         found = self.named.get(address)
         if found is None:
-            found = self.named[address] = Backend(self, address)
+            found = self.named[address] = Backend(self, address, host)
         return found
 
     def let_go(self, hosts: Sequence[str]) -> None:
         """No user goes to these hosts any more: their unused connections close."""
-        for address, backend in list(self.named.items()):
-            if address.rpartition(":")[0].strip("[]") in hosts:
+        for backend in list(self.named.values()):
+            if backend.host in hosts:
                 self._leave(backend)
 
     def join(self, members: Sequence[str]) -> None:

@@ -248,7 +248,7 @@ class Worker:
             upstream = self.upstreams.get(place.question.upstream)
             assigned, backend = None, None
             if upstream is not None and upstream.director is not None and place.backend:
-                backend = upstream.backend(place.backend)
+                backend = upstream.backend(place.backend, place.host)
                 assigned = upstream.director.take_in(place, backend, now)
             for exchange in self._placing.answered(place.question):
                 exchange.placed(assigned, backend, now)

@@ -88,7 +88,7 @@ class Steer(Struct, array_like=True, tag="steer", frozen=True):
 
 
 class Place(Struct, array_like=True, frozen=True):
-    """An answer to a Question: `host` (an address, `""`: none is up) at `backend` (HOST:PORT)."""
+    """An answer to a Question: `host` (its name, `""`: none is up) at `backend` (HOST:PORT)."""
 
     question: Question
     host: str
@@ -134,8 +134,8 @@ class Kick(Struct, array_like=True, tag="kick", frozen=True):
 class Drain(Struct, array_like=True, tag="drain", frozen=True):
     """Order: let what flows to a backend end (at most `grace` microseconds), then cut it. Done has list[str]: of whom.
 
-    Of `upstream`, for the users of `hashes` (tag, hash) and whatever flows to `hosts` (an address, or HOST:PORT).
-    Tunnels end at once. `close`: the clients' connections end too, idle ones of these users at once.
+    Of `upstream`, for the users of `hashes` (tag, hash) and whatever flows to `hosts` (a director's names of them, or
+    HOST:PORT). Tunnels end at once. `close`: the clients' connections end too, idle ones of these users at once.
     """
 
     upstream: str

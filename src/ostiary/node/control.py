@@ -121,8 +121,8 @@ class Room:
         self.form = "json"
         self.gateway = ""
         """Its URL, once it is known."""
-        self.configured = asyncio.Event()
-        """Set from the first configuration on."""
+        self.ready = asyncio.Event()
+        """Set when there is a configuration and the droplets of a predecessor are known."""
         open_log("control", lambda: self.form)
         self.key = key = key_in(Path(start.state_dir), os.urandom)
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
@@ -131,9 +131,7 @@ class Room:
             store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True), strangers=HashingProcess()
         )
         authority = wiring.authority
-        self.server = Server(
-            authority, max(1, start.processes), steering=OnceConfigured(wiring.steering, self.configured)
-        )
+        self.server = Server(authority, max(1, start.processes), steering=OnceReady(wiring.steering, self.ready))
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -177,7 +175,6 @@ class Room:
     def applied(self, built: Built) -> None:
         """Take from a configuration that serves what is not the workers'."""
         self.control.rules = built.compiled.rules
-        self.configured.set()
         self.control.reconciler.configured()
         self.form = built.settings.log.format
         logging.getLogger("ostiary").setLevel(built.settings.log.level)
@@ -225,6 +222,7 @@ class Room:
         await self.own()
         await self.control.jobs.open()
         await self.control.reconciler.open(driver_of(self.settings().droplets, Path(self.start.state_dir), self.key))
+        self.ready.set()
         await self.control.formations.open()
         await self.public.listen(socket.socket(fileno=PUBLIC))
         await self.admin.listen(socket.socket(fileno=ADMIN))
@@ -277,19 +275,19 @@ class Room:
             log.warning("workers have not ended")
 
 
-class OnceConfigured:
-    """Steering that waits for the configuration: workers of a predecessor ask before there is one."""
+class OnceReady:
+    """Steering that waits for the configuration and the hosts: workers of a predecessor ask before there are any."""
 
-    def __init__(self, steering: Steering, configured: asyncio.Event) -> None:
+    def __init__(self, steering: Steering, ready: asyncio.Event) -> None:
         self._steering = steering
-        self._configured = configured
+        self._ready = ready
 
     async def steer(self, questions: Sequence[Question], told: Callable[[list[Place]], None]) -> None:
-        await self._configured.wait()
+        await self._ready.wait()
         await self._steering.steer(questions, told)
 
     async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
-        await self._configured.wait()
+        await self._ready.wait()
         await self._steering.touch(used)
 
 

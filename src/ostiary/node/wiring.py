@@ -68,7 +68,9 @@ class Wiring:
         store, key, clock, entropy = self._store, self._key, self._clock, self._entropy
         penalties, totp_vault = self.penalties, Vault(key, entropy, TOTP)
         vault = Vault(key, entropy, DROPLETS)
-        reconciler = Reconciler(store.droplets, workers, vault, self.droplets, clock, entropy, sys.executable)
+        reconciler = Reconciler(
+            store.droplets, workers, self.steering, vault, self.droplets, clock, entropy, sys.executable
+        )
         self.control = Control(
             scopes=store.scopes,
             applications=store.applications,

@@ -153,7 +153,7 @@ def _settled(
     """Of one tag. Who is at a host that is no more is assigned anew; names that are new are kept."""
     texts = {each.hash: _names(named((), *each.names)) for each in wanted}
     rows = _assign(sql, upstream, board, tag, wanted, texts, now, seen)
-    lost = {row[1] for row in rows if row[2] not in board.hosts}
+    lost = {row[1] for row in rows if row[2] not in board.known}
     if lost:
         sql.among(_FORGET_USERS, sorted(lost), upstream=upstream, tag=tag)
         yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now, seen)

@@ -1,5 +1,7 @@
 """Droplets and jobs in SQL. Names and ports are unique because the tables say so."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ostiary.core.droplets import Place, counted_name
@@ -29,6 +31,11 @@ UPDATE droplets SET template = :template, ports = :ports, recipe = :recipe, life
 """
 _DELETE = "DELETE FROM droplets WHERE id = :id"
 _FREE_PORTS = "DELETE FROM droplet_ports WHERE droplet = :id"
+# What operators made of a host of a director is about that droplet, not about the next one on its port.
+_FORGET_HOSTS = """
+DELETE FROM director_hosts
+WHERE host IN (SELECT '127.0.0.1:' || port FROM droplet_ports WHERE droplet = :id AND port NOT IN (:each))
+"""
 
 _JOB = "id, operation, droplet, state, created, finished, error, code"
 _PUT_JOB = f"""
@@ -90,6 +97,11 @@ def _add_ports(sql: Sql, droplet: Kept) -> None:
             raise Conflict("port.taken", f"Port {port} belongs to another droplet")
 
 
+def _free_ports(sql: Sql, ident: str, taken_again: Sequence[int] = ()) -> None:
+    sql.among(_FORGET_HOSTS, [0, *taken_again], id=ident)
+    sql.change(_FREE_PORTS, id=ident)
+
+
 class SqlDroplets:
     """Droplets in SQL."""
 
@@ -116,7 +128,7 @@ class SqlDroplets:
                 _REMAKE, id=droplet.id, template=droplet.template, ports=_text(droplet.ports), recipe=droplet.recipe,
                 life=_text(droplet.life), place=_text(droplet.place),
             )  # fmt: skip
-            sql.change(_FREE_PORTS, id=droplet.id)
+            _free_ports(sql, droplet.id, tuple(droplet.ports.values()))
             if changed:
                 _add_ports(sql, droplet)
 
@@ -124,7 +136,7 @@ class SqlDroplets:
 
     async def delete(self, ident: str) -> None:
         def unit(sql: Sql) -> None:
-            sql.change(_FREE_PORTS, id=ident)
+            _free_ports(sql, ident)
             sql.change(_DELETE, id=ident)
 
         await self._writer.each(unit)

@@ -171,7 +171,7 @@ class Compiler:
                 self._fault(("upstreams", name), f"the name {RESERVED} is taken: it is Ostiary itself")
                 continue
             self._upstreams[name] = len(self._made)
-            self._made.append(upstream(name, each))
+            self._made.append(upstream(name, each, longest_drain(self._settings, each)))
 
     # Routes
 
@@ -459,8 +459,16 @@ NUMBERS: Final = (
 _encode = msgspec.msgpack.Encoder(enc_hook=int).encode
 
 
-def upstream(name: str, settings: UpstreamSettings) -> Upstream:
-    """An upstream as the workers run it."""
+def longest_drain(settings: Settings, upstream: UpstreamSettings) -> int:
+    """What requests in flight at a droplet of this upstream may have at most (microseconds)."""
+    source, templates = upstream.droplets, settings.droplets.templates
+    if source is None:
+        return 0
+    return max((int(each.stop.drain) for name, each in templates.items() if source.template in ("", name)), default=0)
+
+
+def upstream(name: str, settings: UpstreamSettings, drain: int) -> Upstream:
+    """An upstream as the workers run it. `drain`: of its droplets, the longest."""
     tls = settings.tls
     return Upstream(
         name,
@@ -473,13 +481,13 @@ def upstream(name: str, settings: UpstreamSettings) -> Upstream:
         settings.max_connections,
         int(settings.fail_timeout),
         UpstreamTls(tls.ca, tls.name, tls.verify, tls.certificate, tls.key) if tls else None,
-        director(settings) if settings.balance == "director" else None,
+        director(settings, drain) if settings.balance == "director" else None,
     )
 
 
-def director(settings: UpstreamSettings) -> Director:
-    """How the workers find out who a user is."""
-    return Director(settings.director_port, settings.user_from, settings.user_hash, int(settings.user_expire))
+def director(settings: UpstreamSettings, drain: int) -> Director:
+    """How the workers find out who a user is, and how long one may have to wait."""
+    return Director(settings.director_port, settings.user_from, settings.user_hash, int(settings.user_expire), drain)
 
 
 def body_text(body: Body) -> str:

@@ -107,8 +107,6 @@ def _upstream(settings: Settings, name: str) -> Iterator[Fault]:
     source, where = upstream.droplets, ("upstreams", name, "droplets")
     if source is None:
         return
-    if upstream.balance == "director":
-        yield Fault(where, "a director's hosts are servers, or added by operators")
     if bool(source.template) == bool(source.app):
         yield Fault(where, "expected one of template: NAME and app: NAME")
     elif source.template:

@@ -191,7 +191,8 @@ class UpstreamSettings(Section, frozen=True):
         ),
     ] = []
     droplets: Annotated[
-        UpstreamDropletSettings | None, about("droplets that serve it besides; each joins when it is ready")
+        UpstreamDropletSettings | None,
+        about("droplets that serve it besides, a director's as hosts; each joins when it is ready"),
     ] = None
     balance: Annotated[
         Literal["round_robin", "least_connections", "director"],
