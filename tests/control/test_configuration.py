@@ -327,7 +327,7 @@ def test_a_mistake_is_told_to_apifest_with_its_place(tmp_path: Path) -> None:
 TEXTS = st.text("abc:-[]{}&*\"' \n/GETroutesupmachlimgwy0159,.", max_size=120)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     TEXTS,
     st.sampled_from(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.dialects.house import OWNER, PASSWORD, House, basic, build
 
@@ -75,7 +75,7 @@ def held(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> It
     runner.run(house.close())
 
 
-@settings(max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(methods, paths, queries, bodies, media, st.booleans(), st.booleans())
 def test_every_request_has_an_answer(
     runner: asyncio.Runner, held: House, method: str, path: str, query: list[tuple[str, str]], body: bytes, kind: str,
@@ -113,7 +113,7 @@ def mutated(seed: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     return seed
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.sampled_from(SEEDS), cuts)
 def test_every_input_is_answered_or_closed(
     runner: asyncio.Runner, held: House, seed: bytes, changes: list[tuple[int, int, bytes]]

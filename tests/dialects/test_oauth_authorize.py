@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.dialects.house import ISSUER, OWNER, PASSWORD, House, build
@@ -752,7 +752,7 @@ def signed_in(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) 
     runner.run(browser.house.close())
 
 
-@settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(
     st.dictionaries(names, given_texts, max_size=4), st.dictionaries(names, given_texts, max_size=4), acts,
     st.sampled_from(["GET", "HEAD", "POST"]), st.booleans(), st.booleans(),

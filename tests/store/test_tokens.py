@@ -178,7 +178,7 @@ async def test_each_issue_leaves_one_audit_record_and_a_refused_one_none(store: 
 STEP = st.sampled_from(["issue", "revoke", "off", "on"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(STEP, st.integers(0, 2)), max_size=12))
 async def test_whatever_happens_at_once_is_as_if_it_happened_in_order(
     store: Store, steps: list[tuple[str, int]]
