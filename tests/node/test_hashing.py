@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ostiary.control.argon2id import OWASP, Cost
-from ostiary.control.passwords import Passwords
+from ostiary.control.passwords import Passwords, Thread
 from ostiary.core.refusal import Unavailable
-from ostiary.node.hashing import HashingProcess
+from ostiary.node.hashing import HashingProcess, Hastened
 
 QUICK = Cost(1, 8)
 SALT = bytes(16)
@@ -122,6 +122,45 @@ async def test_one_that_does_not_answer_is_replaced() -> None:
     assert await hashing.verify(kept, b"right")
     assert has_ended(before)
     await hashing.end()
+
+
+class Counting(Thread):
+    """Says how often it was asked."""
+
+    asked = 0
+
+    async def verify(self, kept: str, presented: bytes) -> bool:
+        self.asked += 1
+        return await super().verify(kept, presented)
+
+
+async def is_late(hastened: Hastened, late: Counting, kept: str) -> bool:
+    """Whether the process still has no time."""
+    before = late.asked
+    assert await hastened.verify(kept, b"right")
+    return late.asked > before
+
+
+async def test_who_waits_too_long_for_the_process_is_answered_without_it(hashing: HashingProcess) -> None:
+    kept = await hashing.make(b"right", SALT, QUICK)
+    late = Counting("late")
+    hastened = Hastened(hashing, late, hurry=0.2)
+    os.kill(hashing.pid, signal.SIGSTOP)
+    assert await hastened.verify(kept, b"right")
+    assert not await hastened.verify(kept, b"wrong")  # the process is still at the first
+    assert late.asked == 2
+    os.kill(hashing.pid, signal.SIGCONT)
+    async with asyncio.timeout(LIMIT):
+        while await is_late(hastened, late, kept):
+            pass
+    hastened.close()
+
+
+async def test_what_the_process_refuses_is_refused() -> None:
+    hastened = Hastened(HashingProcess(["/nowhere/python"]), Thread("late"), hurry=PATIENT)
+    with pytest.raises(Unavailable):
+        await hastened.make(b"right", SALT, QUICK)
+    hastened.close()
 
 
 @pytest.mark.parametrize("command", [["/nowhere/python"], [sys.executable, "-c", "raise SystemExit(3)"]])

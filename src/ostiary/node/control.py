@@ -54,7 +54,7 @@ from ostiary.link.server import Server
 from ostiary.link.steered import Steering
 from ostiary.node.child import until_told
 from ostiary.node.drivers import driver_of
-from ostiary.node.hashing import HashingProcess
+from ostiary.node.hashing import for_strangers
 from ostiary.node.log import open_log
 from ostiary.node.start import TOLD, Start, keep, recall
 from ostiary.node.wiring import Wiring, monotonic_microseconds, unix_microseconds
@@ -128,7 +128,7 @@ class Room:
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
         clocks = (unix_microseconds, monotonic_microseconds)
         wiring = Wiring(
-            store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True), strangers=HashingProcess()
+            store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True), strangers=for_strangers()
         )
         authority = wiring.authority
         self.server = Server(authority, max(1, start.processes), steering=OnceReady(wiring.steering, self.ready))

@@ -10,19 +10,21 @@ import logging
 import os
 import socket
 from asyncio.subprocess import Process
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from ostiary.control.argon2id import Cost
-from ostiary.control.passwords import busy
+from ostiary.control.passwords import Hashing, Thread, busy
 from ostiary.node.hasher import Make, Verify, framed
 from ostiary.node.start import PYTHON
 
 T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds for an answer: the process works only in time that nobody else wants."""
+HURRY = 2.0
+"""Seconds that somebody waits for the process. Then their hash is made here: one in so many seconds."""
 PASSED_ON = ("PATH", "PYTHON", "LD_", "LANG", "LC_")
 """How variables of the environment begin that it gets; others may be secrets of the configuration."""
 
@@ -97,3 +99,49 @@ class HashingProcess:
                 writer.close()
                 raise
         return _Running(process, reader, writer)
+
+
+class Hastened:
+    """Hashing by `first`; what it has no time for within `hurry` seconds, `second` does. Asked for one at a time.
+
+    So guesses stand back behind everything else, and nobody is kept out for long by a machine that is busy with that.
+    """
+
+    def __init__(self, first: Hashing, second: Hashing, hurry: float = HURRY) -> None:
+        self._first = first
+        self._second = second
+        self._hurry = hurry
+        self._at: asyncio.Future[Any] | None = None
+        """What `first` is at, perhaps still for somebody who has been answered."""
+
+    async def make(self, password: bytes, salt: bytes, cost: Cost) -> str:
+        return await self._soon(lambda hashing: hashing.make(password, salt, cost))
+
+    async def verify(self, kept: str, presented: bytes) -> bool:
+        return await self._soon(lambda hashing: hashing.verify(kept, presented))
+
+    def close(self) -> None:
+        if self._at is not None:
+            self._at.cancel()
+        self._first.close()
+        self._second.close()
+
+    async def _soon(self, work: Callable[[Hashing], Awaitable[T]]) -> T:
+        if self._at is not None:
+            await asyncio.wait({self._at}, timeout=self._hurry)
+        if self._at is not None:
+            return await work(self._second)
+        asked = self._at = asyncio.ensure_future(work(self._first))
+        asked.add_done_callback(self._free)
+        await asyncio.wait({asked}, timeout=self._hurry)
+        return asked.result() if asked.done() else await work(self._second)
+
+    def _free(self, done: asyncio.Future[Any]) -> None:
+        self._at = None
+        if not done.cancelled():
+            done.exception()  # nobody may be left whom it concerns
+
+
+def for_strangers() -> Hastened:
+    """How a node hashes passwords of strangers."""
+    return Hastened(HashingProcess(), Thread("passwords-late"))
