@@ -36,6 +36,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=16384:16384"]
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+tmp_dir = "{place}/tmp"
 [network]
 network_backend = "netavark"
 network_config_dir = "{place}/networks"
