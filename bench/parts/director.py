@@ -23,6 +23,7 @@ import msgspec
 from bench.contest import COLUMNS, CONNECTIONS, Scores, contest, table
 from bench.fill import fill, token
 from bench.generator import Job
+from bench.inside import steering_us
 from bench.load import PATH
 from bench.measure import own_memory, settled
 from bench.ostiary import Ostiary, Settings
@@ -229,6 +230,7 @@ def outcome(stage: Stage, scores: Scores, absent: dict[str, str], found: Found) 
     steering = scores.cpu("Ostiary") - scores.cpu(WITHOUT)
     figures = [
         Figure("director_steering_us", steering, 2.0, "what steering a known user adds to a request, us of CPU"),
+        Figure("director_path_us", steering_us(), 2.0, "the same in the worker's code alone, without sockets, us"),
         Figure("director_look_up_us", look_up(), 2.0, f"of that, finding one of {KNOWN:,} known users, us"),
         *(
             Figure(
