@@ -168,7 +168,7 @@ def test_a_template_is_kept_with_all_its_fields() -> None:
     assert [(each.template, each.app, each.type) for each in rules.upstreams.values()] == [
         ("web", "", ""), ("", "shop", "web"),
     ]  # fmt: skip
-    with pytest.raises(Invalid, match=r"^The template is unknown$"):
+    with pytest.raises(Invalid, match=r"^The template is unknown; there are: "):
         rules.template("nope")
     with pytest.raises(Invalid):
         DropletRules().template("")

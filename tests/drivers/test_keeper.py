@@ -1,5 +1,6 @@
 """The keeper of a node's droplets, beside whoever started it."""
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -64,4 +65,21 @@ async def test_a_keeper_that_is_stuck_is_as_good_as_gone_until_it_goes_on(tmp_pa
     await driver.open()
     assert driver.linked().pid == keeper
     assert [(each, seen.state) for each, seen in (await driver.look()).items()] == [(spec.droplet, "running")]
+    await driver.close(stop=True)
+
+
+async def test_what_is_ordered_of_a_droplet_that_is_being_removed_is_done_to_its_successor(tmp_path: Path) -> None:
+    house = House("process", str(tmp_path / "droplets"), "")
+    driver = ProcessDriver(Path(house.place), os.environ)
+    await driver.open()
+    spec = await begun(driver, house.script("sleep 60"))
+    first = (await driver.look())[spec.droplet].started
+    removing = asyncio.ensure_future(driver.remove(spec.droplet))
+    await asyncio.sleep(0)
+    await asyncio.gather(driver.create(spec), driver.start(spec.droplet))
+    await removing
+    seen = (await driver.look())[spec.droplet]
+    assert seen.state == "running"
+    assert seen.started != first
+    await driver.remove(spec.droplet)
     await driver.close(stop=True)

@@ -151,7 +151,7 @@ class Registry:
             await self.refused(control, declared.name, call, refusal)
             raise
         except Refusal as refusal:
-            if call.trail.lasting:
+            if call.trail.lasting and refusal.code != "store.unavailable":
                 await _ended(control, call, refusal)
             raise
         if not call.trail.recorded:

@@ -133,7 +133,8 @@ class DropletRules(Struct, frozen=True):
         """The template of that name, or the default one. Refuses Invalid `template.unknown`."""
         found = self.templates.get(name or self.default)
         if found is None:
-            raise Invalid("template.unknown", "The template is unknown")
+            there = ", ".join(self.templates) or "none is configured"
+            raise Invalid("template.unknown", f"The template is unknown; there are: {there}")
         return found
 
 
@@ -191,7 +192,10 @@ def name_ok(name: str) -> bool:
 def check_name(name: str) -> None:
     """Refuse Invalid `droplet.name`."""
     if not name_ok(name):
-        raise Invalid("droplet.name", "The droplet name is invalid")
+        raise Invalid(
+            "droplet.name",
+            "The droplet name is invalid: 3 to 40 lower-case letters, digits and hyphens, the first a letter",
+        )
 
 
 def counted_name(prefix: str, number: int) -> str:

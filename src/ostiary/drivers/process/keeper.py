@@ -61,6 +61,8 @@ class Keeper:
         self.calls: dict[int, Callable[[], None]] = {}
         self.clients: dict[int, Client] = {}
         self.droplets: dict[str, Droplet] = {}
+        self.removed: dict[str, list[tuple[Client, bytes]]] = {}
+        """Droplets that are just being removed, and what is ordered about them meanwhile: it waits."""
         self.leaving = False
         name = "ostiary-{0.st_dev:x}-{0.st_ino:x}".format(state.stat())
         mounts, own = Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
@@ -164,14 +166,18 @@ class Keeper:
         if found is None:
             done(None)
         else:
+            self.removed.setdefault(found.id, [])
             found.stop(signal.SIGKILL, 0.0, lambda _: self.forget(found, done))
 
     def forget(self, droplet: Droplet, done: Callable[[Any], None]) -> None:
+        waiting = self.removed.pop(droplet.id, [])
         if self.droplets.pop(droplet.id, None) is not None:
             groups.drop(droplet.record.groups)
             aside(droplet.place)
             self.tell({"seen": {"droplet": droplet.id, "state": "gone"}})
         done(None)
+        for client, line in waiting:
+            self.obey(client, line)
 
     def leave(self, order: dict[str, Any], done: Callable[[Any], None]) -> None:
         """Make room for another keeper; what runs goes on."""
@@ -230,7 +236,11 @@ class Keeper:
 
         try:
             order = json.loads(line)
-            self.orders[order["do"]](order, done)
+            do = self.orders[order["do"]]
+            if order.get("droplet") in self.removed and order["do"] != "remove":
+                self.removed[order["droplet"]].append((client, line))
+            else:
+                do(order, done)
         except (ValueError, TypeError, KeyError) as error:
             complain(f"not an order: {error!r}")
             self.part(client)
