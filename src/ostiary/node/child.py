@@ -1,10 +1,20 @@
 """What every process of a node does with its signals and with the end of its supervisor."""
 
 import asyncio
+import contextlib
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from ostiary.supervisor import ALIVE, SIGNALS
+
+
+def keep_to_itself() -> None:
+    """Hand on nothing that the supervisor has handed over: to its children uvloop, unlike asyncio, leaves all of it."""
+    for each in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):  # the folder itself, which is closed by now
+            os.set_inheritable(int(each.name), int(each.name) <= 2)
 
 
 def until_told(end: Callable[[], None], reload: Callable[[], None] | None = None) -> None:

@@ -52,7 +52,7 @@ from ostiary.link.client import Client
 from ostiary.link.messages import Place, Question
 from ostiary.link.server import Server
 from ostiary.link.steered import Steering
-from ostiary.node.child import until_told
+from ostiary.node.child import keep_to_itself, until_told
 from ostiary.node.drivers import driver_of
 from ostiary.node.hashing import for_strangers
 from ostiary.node.log import open_log
@@ -73,6 +73,7 @@ ENDING = 5.0
 
 def main(node: str, gateway: str, admin: str, *words: str) -> None:
     """Be control of the node that the file `node` tells of, until told to end. `resume`: after a predecessor."""
+    keep_to_itself()
     # Batch, for all its threads: control never preempts a worker that wakes up on the same core.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # A worker on the same core gets its turn sooner the smaller control's share is.
