@@ -502,6 +502,27 @@ async def test_what_another_key_has_sealed_runs_on_and_can_be_deleted(node: Node
     assert node.engine.lives == {}
 
 
+async def test_one_that_was_being_ended_for_a_restart_is_started_again_however_it_ends(node: Node) -> None:
+    droplet = await node.add(JOB)
+    for point in range(40):
+        node.mortal.left = point
+        task = asyncio.ensure_future(node.control.restart(droplet.name))
+        await asyncio.wait_for(node.mortal.died.wait(), 10)
+        task.cancel()
+        await node.kill()
+        [kept] = await node.store.droplets.all()
+        if kept.life.state == "stopping":
+            break
+        await node.begin()
+        await until(lambda: settled(node))
+    assert node.engine.lives[droplet.id].seen.state == "running"
+    await node.begin()
+    if node.engine.lives[droplet.id].seen.state == "running":
+        node.engine.end(droplet.id, 0)  # the stop that was ordered is carried out
+    await until(lambda: settled(node) and node.states() == {droplet.name: "running"})
+    assert node.engine.lives[droplet.id].starts == 2
+
+
 ENDS = {
     "create": {"running"}, "stop": {"exited", "running"}, "start": {"running", "exited"}, "restart": {"running"},
     "remake": {"running"}, "delete": {"running"},

@@ -324,6 +324,9 @@ class Reconciler(Minder):
         if charge.life.wanted != "running":
             self._spawn(self._finish(charge, partial(self.stop, charge.name)))
             return
+        if charge.life.state == "stopping":  # for a restart: what was begun may end it at any time
+            self._spawn(self._finish(charge, partial(self.restart, charge.name)))
+            return
         checked = charge.recipe.template.health is not None
         charge.become(lifecycle.found(charge.life, seen.started, checked=checked))
         self._watch_over(charge)
