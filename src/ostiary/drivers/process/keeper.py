@@ -40,6 +40,8 @@ BEHIND = 8_000_000
 CLIENTS = 32
 STEP = 0.02
 """Seconds between two looks at what is about to end."""
+FIRST = 60.0
+"""Seconds that whoever started it has to connect."""
 ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
@@ -97,13 +99,16 @@ class Keeper:
         self.add(self.listener.fileno(), self.accept)
         while not self.leaving:
             ending = [each for each in self.droplets.values() if each.ending is not None]
-            for descriptor, _ in self.poll.poll(STEP if ending else None):
+            for descriptor, _ in self.poll.poll(STEP if ending else None if self.needed() else FIRST):
                 if descriptor in self.calls:
                     self.calls[descriptor]()
             for each in ending:
                 each.end()
-            if not self.clients and not any(each.record.state == "running" for each in self.droplets.values()):
-                self.leaving = True
+            self.leaving = self.leaving or not self.needed()
+
+    def needed(self) -> bool:
+        """Whether somebody is connected, or something runs."""
+        return bool(self.clients) or any(each.record.state == "running" for each in self.droplets.values())
 
     def reap(self, children: int) -> None:
         """Take leave of every child that has ended: leaders, and orphans of droplets.
