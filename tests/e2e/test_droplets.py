@@ -77,16 +77,24 @@ class Operator:
             self.statuses[0] += 1
 
 
+def wanted(place: Path) -> dict[str, str]:
+    """What is wanted of each droplet."""
+    with closing(sqlite3.connect(place / "var" / "ostiary.db")) as store:
+        return dict(store.execute("SELECT name, json_extract(life, '$.wanted') FROM droplets"))
+
+
 async def listed(node: Node, token: str) -> list[dict[str, Any]]:
-    """All droplets, once control answers and nothing is on its way any more."""
-    deadline = time.monotonic() + 90
+    """All droplets, once control answers and each is as it is wanted; nothing is on its way any more."""
+    deadline, kept, droplets = time.monotonic() + 90, dict[str, str](), list[dict[str, Any]]()
     while time.monotonic() < deadline:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             answer = await once(node.admin, "GET", "/operations/droplets.list", token=token)
-            if answer.status == 200 and {each["state"] for each in answer.json} <= STILL:
-                return list(answer.json)
+            kept, droplets = wanted(node.place), list(answer.json) if answer.status == 200 else []
+            shown = {each["name"]: "running" if each["state"] == "running" else "stopped" for each in droplets}
+            if answer.status == 200 and shown == kept and {each["state"] for each in droplets} <= STILL:
+                return droplets
         await asyncio.sleep(0.1)
-    raise AssertionError(answer.json)
+    raise AssertionError((kept, droplets))
 
 
 async def token_of(node: Node) -> str:
@@ -133,9 +141,7 @@ async def test_two_hundred_operations_at_once_and_ten_kills_leave_what_was_wante
         assert len(ports) == len(set(ports))
         assert alive(place) == Counter(each["name"] for each in droplets if each["state"] == "running")
         with closing(sqlite3.connect(place / "var" / "ostiary.db")) as store:
-            kept = dict(store.execute("SELECT name, json_extract(life, '$.wanted') FROM droplets"))
             taken = [row[0] for row in store.execute("SELECT port FROM droplet_ports")]
-        assert kept == {each["name"]: "running" if each["state"] == "running" else "stopped" for each in droplets}
         assert len(taken) == sum(each["template"] == "web" for each in droplets)
     assert alive(place) == Counter()
 
