@@ -20,7 +20,7 @@ run: setup
 	@$(BIN)/python examples/run.py
 
 test: setup check
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff format --check .
