@@ -15,7 +15,7 @@ ENDING = r"\.(stop|shutdown)$"
 """Operations after which there is nobody left to ask."""
 NOT_OURS = "ignored_auth,positive_data_acceptance"
 """Wrong credentials are soon answered with 429, not 401; and texts have rules that a JSON schema cannot tell."""
-EXAMPLES = 8
+EXAMPLES = 2
 
 
 async def schemathesis(place: Path, node: Node, **environment: str) -> tuple[int, str]:

@@ -90,7 +90,7 @@ async def test_one_of_many_rotates_a_refresh_token_and_loses_it_to_the_others(co
 async def test_one_of_many_registers_a_client_id_and_its_secret_is_the_one_that_holds(configured: Path) -> None:
     async with serving(configured, "--workers", "1") as node:
         await node.client()
-        for _ in range(ROUNDS // 2):
+        for _ in range(ROUNDS // 4):
             name = secrets.token_hex(20)
             given = [{"client_id": name, "client_secret": secrets.token_hex(32)} for _ in range(NAMESAKES)]
             wanted = {"name": "app", "scope": "basic", "redirect_uri": URI}
