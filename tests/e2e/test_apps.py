@@ -115,12 +115,15 @@ class Seen:
 
 
 async def meanwhile(shop: Shop, work: Awaitable[Answer]) -> tuple[Answer, Seen]:
-    """The answer to some work, and what customers saw all the while."""
-    seen, task = Seen(), asyncio.ensure_future(work)
+    """The answer to some work, and what customers saw just before it, all the while and just after it."""
+    seen = Seen()
     async with Crowd(shop.node.gateway, HANDFUL) as crowd:
+        await crowd.ask([request("GET", "/shop")] * HANDFUL, seen.told)
+        task = asyncio.ensure_future(work)
         while not task.done():
             await crowd.ask([request("GET", "/shop")] * HANDFUL, seen.told)
             await asyncio.wait([task], timeout=PACE)
+        await crowd.ask([request("GET", "/shop")] * HANDFUL, seen.told)
     return task.result(), seen
 
 
