@@ -12,8 +12,8 @@ import msgspec
 
 from ostiary.core.routing.template import read_match
 from ostiary.core.snapshot import Director, Gateway, Policy, Route, Snapshot, Upstream
+from ostiary.gateway.backend_connection import BackendConnection
 from ostiary.gateway.client import Client
-from ostiary.gateway.upstream import BackendConnection
 from ostiary.gateway.worker import Worker
 from ostiary.link.messages import Place, Question, Routes
 

@@ -12,10 +12,10 @@ from ostiary.core.snapshot import Director as Definition
 from ostiary.link.messages import Place, Question, Unsteer
 
 if TYPE_CHECKING:
+    from ostiary.gateway.backend import Backend
     from ostiary.gateway.client import Client
     from ostiary.gateway.exchange import Exchange
     from ostiary.gateway.fields import RequestFields
-    from ostiary.gateway.upstream import Backend
 
 LONGEST_NAME = 255
 """Characters; whose name is longer counts as nobody."""

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
+from ostiary.gateway.backend import Backend
+from ostiary.gateway.backend_connection import BackendConnection
 from ostiary.gateway.cells import Cell
 from ostiary.gateway.director import Assigned, Director, nobody
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.generation import NO_TOKEN, PUBLIC, USER_TOKEN, Match, Target
 from ostiary.gateway.plugged import PluginFailed, replace_body, request_of, response_of, response_start, rewritten, run
 from ostiary.gateway.plugins import Refuse, Request, Response
-from ostiary.gateway.upstream import Backend, BackendConnection, ResponseHead, Upstream
+from ostiary.gateway.response_head import ResponseHead
+from ostiary.gateway.upstream import Upstream
 from ostiary.link.messages import Question
 
 if TYPE_CHECKING:

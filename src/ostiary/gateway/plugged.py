@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.plugins import Built, Headers, Refuse, Request, Response
-from ostiary.gateway.upstream import ResponseHead
+from ostiary.gateway.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from ostiary.gateway.exchange import Exchange
