@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ostiary.control.configuration import Built, Origin, build, changes, current, load, reloadable_keys
 from ostiary.control.sources import Disk, Kept
+from ostiary.core.configuration.keys import KEYS, kept
 from ostiary.core.configuration.mapping import told
-from ostiary.core.configuration.settings import KEYS, kept
 from ostiary.gateway.bundled import BUNDLED
 from ostiary.gateway.plugins import Plugins
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.core.configuration.binding import Binder, path_text
+from ostiary.core.configuration.keys import KEYS
 from ostiary.core.configuration.measure import Secret
-from ostiary.core.configuration.settings import KEYS, Settings
+from ostiary.core.configuration.settings import Settings
 
 
 def resolve(source: str, name: str) -> str:

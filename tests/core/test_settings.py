@@ -4,19 +4,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ostiary.core.configuration.keys import KEYS, kept, value_of, values
 from ostiary.core.configuration.measure import Address, Secret, Url
 from ostiary.core.configuration.reference import reference
 from ostiary.core.configuration.settings import (
-    KEYS,
     BootstrapSettings,
     GatewaySettings,
     OwnerSettings,
     Settings,
     StoreSettings,
     TlsSettings,
-    kept,
-    value_of,
-    values,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -22,11 +22,12 @@ from ostiary.core.configuration.assembly import Assembly, unused
 from ostiary.core.configuration.binding import Binder, Fault, Where
 from ostiary.core.configuration.compile import Catalogue, Compiled, Compiler
 from ostiary.core.configuration.document import read
+from ostiary.core.configuration.keys import KEYS, value_of, values
 from ostiary.core.configuration.mapping import GlobalErrors, Merger, Version
 from ostiary.core.configuration.mapping import Mapping as MappingFile
 from ostiary.core.configuration.mapping_file import read_global_errors, read_mapping
 from ostiary.core.configuration.measure import Url
-from ostiary.core.configuration.settings import KEYS, MappingFiles, Settings, value_of, values
+from ostiary.core.configuration.settings import MappingFiles, Settings
 from ostiary.core.configuration.source import Document
 from ostiary.core.oauth import BUILT_IN_GRANTS
 from ostiary.core.refusal import Mistake

@@ -34,7 +34,8 @@ from ostiary.control.delivery import frames
 from ostiary.control.seal import Seal
 from ostiary.control.sources import Disk, Kept, Reader, Sources
 from ostiary.core.configuration.compile import Catalogue
-from ostiary.core.configuration.settings import Settings, kept, values
+from ostiary.core.configuration.keys import kept, values
+from ostiary.core.configuration.settings import Settings
 from ostiary.core.refusal import Invalid, Mistake, NotFound, Unavailable
 from ostiary.core.routing.table import Table
 from ostiary.core.snapshot import Fixed, Route, Snapshot

@@ -14,7 +14,7 @@ from ostiary.control.control import Control
 from ostiary.control.registry import operation
 from ostiary.control.reload import Reloaded
 from ostiary.control.sources import Sources
-from ostiary.core.configuration.settings import values
+from ostiary.core.configuration.keys import values
 from ostiary.store.ports import Revision
 
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from ostiary.core.configuration.binding import Where, path_text
-from ostiary.core.configuration.settings import KEYS, Declared
+from ostiary.core.configuration.keys import KEYS, Declared
 from ostiary.core.configuration.source import Document
 from ostiary.core.refusal import Mistake
 

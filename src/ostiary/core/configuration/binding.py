@@ -13,8 +13,10 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
+from ostiary.core.configuration.declared import Field, fields, is_section, plain
 from ostiary.core.configuration.measure import MEASURES, Secret, Url
-from ostiary.core.configuration.settings import Field, Section, Settings, fields, is_section, plain
+from ostiary.core.configuration.settings import Settings
+from ostiary.core.configuration.settings.section import Section
 
 Where = tuple[str | int, ...]
 Resolve = Callable[[str, str], str]

@@ -6,7 +6,9 @@ from ipaddress import ip_address
 from ostiary.core.configuration.binding import Fault, Where
 from ostiary.core.configuration.droplet_checks import checked_droplets
 from ostiary.core.configuration.near import near
-from ostiary.core.configuration.settings import DAY, GRANT_TYPES, Settings, UpstreamSettings
+from ostiary.core.configuration.settings import Settings, UpstreamSettings
+from ostiary.core.configuration.settings.section import DAY
+from ostiary.core.oauth import BUILT_IN_GRANTS
 from ostiary.core.people import check_password, email_ok, totp_secret_ok, user_name_ok
 from ostiary.core.refusal import Invalid
 from ostiary.core.signing import key_fault
@@ -42,7 +44,7 @@ def checked(settings: Settings, broken: Set[Where]) -> Iterator[Fault]:
 
 
 def _grants(settings: Settings) -> Iterator[Fault]:
-    grants = {*GRANT_TYPES, *settings.oauth.grants}
+    grants = {*BUILT_IN_GRANTS, *settings.oauth.grants}
     for index, grant in enumerate(settings.dialects.apifest.default_grant_types):
         if grant not in grants:
             where: Where = ("dialects", "apifest", "default_grant_types", index)

@@ -16,14 +16,13 @@ from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName,
 from ostiary.core.configuration.near import near
 from ostiary.core.configuration.rules import rules
 from ostiary.core.configuration.settings import (
-    Body,
     LimitSettings,
-    PluginUse,
     RequireSettings,
     RouteSettings,
     Settings,
     UpstreamSettings,
 )
+from ostiary.core.configuration.settings.section import Body, PluginUse
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules, scope_name_ok
 from ostiary.core.refusal import Mistake

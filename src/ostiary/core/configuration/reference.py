@@ -3,8 +3,10 @@
 from typing import Any, Literal, get_args, get_origin
 
 from ostiary.core.configuration.binding import expected
+from ostiary.core.configuration.declared import Field, fields, is_section, plain
 from ostiary.core.configuration.measure import shown
-from ostiary.core.configuration.settings import Field, Section, Settings, fields, is_section, plain
+from ostiary.core.configuration.settings import Settings
+from ostiary.core.configuration.settings.section import Section
 
 HEAD = """\
 # Configuration

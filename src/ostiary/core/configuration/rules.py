@@ -2,13 +2,13 @@
 
 from ostiary.core.apps import AppRules
 from ostiary.core.configuration.settings import (
-    HOUR,
     DropletHealthSettings,
     Settings,
     TemplateSettings,
     UpstreamDropletSettings,
     UpstreamSettings,
 )
+from ostiary.core.configuration.settings.section import HOUR
 from ostiary.core.director import DirectorRules, Health
 from ostiary.core.droplets import DropletRules, Limits, Restarts, Source, Stopping, Template
 from ostiary.core.droplets import Health as DropletHealth
