@@ -328,6 +328,7 @@ FAULTS: list[tuple[dict[str, object], dict[str, list[str]]]] = [
     ({"username": "a\n", "password": BOB}, {"username": ["Enter a valid username."]}),
     ({"username": "a" * 31, "password": BOB}, {"username": [LONG]}),
     ({"username": "!" * 31, "password": BOB}, {"username": ["Enter a valid username.", LONG]}),
+    ({"username": "Doveadm", "password": BOB}, {"username": ["Enter a valid username."]}),
     ({"username": "bob", "password": BOB}, {"username": [UNIQUE]}),
     ({"username": "BoB", "password": BOB}, {"username": [UNIQUE]}),
     ({"username": "admin@example.com", "password": BOB}, {"username": [UNIQUE]}),
@@ -397,6 +398,17 @@ async def test_each_login_has_its_own_token_and_the_101st_ends_the_oldest(deis: 
         assert await deis.login("bob") != first
     assert said(await deis.ask("GET", "/apps", by=first)) == INVALID
     assert (await deis.ask("GET", "/apps", by="bob")).status == 200
+
+
+async def test_the_token_that_is_ended_is_the_one_not_used_for_longest(deis: Client) -> None:
+    first, second = deis.tokens["bob"], await deis.login("bob")
+    for _ in range(98):
+        await deis.login("bob")
+    deis.house.now += SECOND
+    assert (await deis.ask("GET", "/apps", by=first)).status == 200
+    await deis.login("bob")
+    assert said(await deis.ask("GET", "/apps", by=second)) == INVALID
+    assert (await deis.ask("GET", "/apps", by=first)).status == 200
 
 
 # -- the first user, and the switch
@@ -535,7 +547,10 @@ async def test_ones_own_tokens(deis: Client, sent: object) -> None:
 
 
 async def test_anothers_tokens_and_those_of_all(deis: Client) -> None:
-    for sent in ({"username": OWNER}, {"username": "nobody"}, {"all": True}, {"all": True, "username": "bob"}):
+    for sent in (
+        {"username": OWNER}, {"username": "nobody"}, {"all": True}, {"all": True, "username": "bob"},
+        {"all": True, "username": []},
+    ):  # fmt: skip
         assert said(await deis.ask("POST", "/auth/tokens", sent, by="bob")) == FORBIDDEN
     wrong = await deis.ask("POST", "/auth/tokens", {"all": "true", "username": []}, by=OWNER)
     assert said(wrong) == (400, '{"all":["Not a valid boolean."],"username":["Not a valid string."]}')

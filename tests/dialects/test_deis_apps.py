@@ -13,8 +13,9 @@ from tests.dialects.doorman import said as doorman_said
 from tests.dialects.fleet import Fleet, fleet
 from tests.dialects.house import OWNER, PASSWORD, House
 from tests.dialects.test_apifest import said
-from tests.dialects.test_deis import FORBIDDEN, NOT_FOUND, Client, body, header
+from tests.dialects.test_deis import FORBIDDEN, NOT_FOUND, SYSTEM, Client, body, header
 
+from ostiary.control.roles import CreateRole
 from ostiary.core.snapshot import SECOND
 from ostiary.dialects.message import FORM
 
@@ -100,6 +101,15 @@ CREATE_ERRORS: list[tuple[object, str]] = [
         {"id": "a_b", "template": "nothing"},
         '{"id":["App IDs can only contain [a-z0-9-]."],"template":["Unknown template or image."]}',
     ),
+    (
+        {"id": "taken", "template": "nothing"},
+        '{"id":["This field must be unique."],"template":["Unknown template or image."]}',
+    ),
+    ({"id": [], "template": "nothing"}, '{"id":["Not a valid string."],"template":["Unknown template or image."]}'),
+    (
+        {"id": "a_b", "template": 5},
+        '{"id":["App IDs can only contain [a-z0-9-]."],"template":["Not a valid string."]}',
+    ),
     ([], '{"detail":"Expected a JSON object."}'),
 ]
 
@@ -146,6 +156,16 @@ async def test_strangers_see_no_difference_between_an_app_and_none(deis: Apps, m
     assert [said(answer) for answer in answers] == [NOT_FOUND] * 3
     assert answers[0].headers == answers[1].headers
     assert (await deis.ask(method, f"/apps/shop{path}", b"garbage")).status == 401
+
+
+async def test_who_may_work_with_no_app_is_a_stranger_too(deis: Apps) -> None:
+    await deis.made("shop")
+    await deis.house.desk.run("roles.create", CreateRole("reader", ["routes:read"]), SYSTEM)
+    await deis.role("eve", "reader")
+    for method, path in APP_PATHS:
+        answers = [await deis.ask(method, f"/apps/{name}{path}", by="eve") for name in ("shop", "none")]
+        assert [said(answer) for answer in answers] == [NOT_FOUND] * 2
+    assert said(await deis.ask("GET", "/apps", by="eve")) == FORBIDDEN
 
 
 CHANGES = [("DELETE", ""), ("DELETE", "/perms/nobody"), ("POST", "/containers/restart"), ("POST", "/scale")]

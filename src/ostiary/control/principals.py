@@ -12,8 +12,8 @@ from ostiary.store.people import Holder
 
 MOST_TOKEN = 4096
 """Bytes of a token that are looked at."""
-TOUCHED = 3600 * SECOND
-"""A personal token's last use is kept as exactly as this."""
+TOUCHED = SECOND
+"""A personal token's last use is kept as exactly as this: one token too many ends the one not used for longest."""
 SESSION_KEYS, SESSION_TYPE = "session", "session+jwt"
 """Purpose of the keys that sign session tokens, and the `typ` of those (RFC 8725 section 3.11)."""
 REMEMBERED = 86_400 * SECOND

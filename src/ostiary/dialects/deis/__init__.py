@@ -9,7 +9,7 @@ app is 404 to strangers, whether there is such an app or not. What Deis has besi
 
 from msgspec.structs import replace
 
-from ostiary.control.apps import reach
+from ostiary.control.apps import reach, unknown
 from ostiary.control.registry import allow
 from ostiary.core.http1 import REASONS
 from ostiary.core.permission import NOBODY, Principal
@@ -83,10 +83,16 @@ class Deis:
         return asked
 
     def _allow(self, row: Row, who: Principal, asked: Asked) -> None:
-        if not who.may(row.permission):
-            raise Forbidden("permission.denied", f"This needs the permission {row.permission}")
-        if row.operation and not row.permission:
-            allow(self.desk.registry.get(row.operation), asked.call)
+        """Refuse Forbidden; who may work with no app at all learns nothing of any."""
+        try:
+            if not who.may(row.permission):
+                raise Forbidden("permission.denied", f"This needs the permission {row.permission}")
+            if row.operation and not row.permission:
+                allow(self.desk.registry.get(row.operation), asked.call)
+        except Forbidden:
+            if row.app:
+                raise unknown() from None
+            raise
 
     def _framed(self, answer: Answer) -> Answer:
         reason = REASONS.get(answer.status, "").upper()

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from ostiary.control.login import ByPassword, LoggedIn, Nothing
 from ostiary.control.users import OwnUser, RegisterUser, SetPassword, check_switch, mode
 from ostiary.core.oauth import text_ok
-from ostiary.core.people import User, email_ok
+from ostiary.core.people import RESERVED_NAME, User, email_ok
 from ostiary.core.permission import NOBODY
 from ostiary.core.refusal import Conflict, Forbidden, Unauthenticated
 from ostiary.dialects.deis.asked import Asked, Fields
@@ -64,7 +64,7 @@ async def _through_the_switch(asked: Asked) -> Asked:
 
 def _name(fields: Fields) -> str:
     name = fields.text("username", required=True)
-    if name and _NAME.fullmatch(name) is None:
+    if name and (_NAME.fullmatch(name) is None or name.casefold() == RESERVED_NAME):
         fields.add("username", NO_NAME)
     if len(name) > MOST:
         fields.add("username", longest(MOST))
@@ -145,6 +145,8 @@ async def tokens(asked: Asked) -> Answer:
     """Re-issue: a new token for oneself; others, or all, get one at their next log-in."""
     fields = asked.fields()
     everybody = fields.flag("all")
+    if everybody:
+        await asked.allow("tokens.reissue_all", Nothing())
     user = await _whose(asked, "tokens.reissue", fields)
     fields.done()
     if everybody:

@@ -19,13 +19,13 @@ from ostiary.control.apps import (
     SomeContainers,
 )
 from ostiary.control.deployments import Configure, Deploy, Scale
-from ostiary.control.owned_apps import CreateApp, SharedApp
+from ostiary.control.owned_apps import CreateApp, SharedApp, check_new
 from ostiary.core.apps import Value
-from ostiary.core.refusal import NotFound
+from ostiary.core.refusal import Invalid, NotFound
 from ostiary.dialects.deis.apps_shown import app_object, build_object, config_object, container_object, log_text
 from ostiary.dialects.deis.asked import Asked, Fields
 from ostiary.dialects.deis.pages import page
-from ostiary.dialects.deis.words import NO_OBJECT, REQUIRED, Said, error, unserved
+from ostiary.dialects.deis.words import NO_OBJECT, REQUIRED, TAKEN, Said, error, unserved
 from ostiary.dialects.message import Answer, json_answer
 
 LINES, MOST_LINES = 1000, 10_000
@@ -46,9 +46,23 @@ async def create(asked: Asked) -> Answer:
     """Make an app."""
     fields = asked.fields()
     params = CreateApp(fields.chosen("id"), fields.chosen("template"))
+    await _look_over(asked, fields, params)
     fields.done()
     made: AppShown = await asked.run("apps.create", params)
     return json_answer(201, app_object(made), [("Location", f"/v1/apps/{made.id}")])
+
+
+async def _look_over(asked: Asked, fields: Fields, params: CreateApp) -> None:
+    """Beside what is wrong already, say what the settings do not allow, and that the id is taken."""
+    control = asked.desk.control
+    try:
+        check_new(control, params)
+    except Invalid as refusal:
+        for mistake in refusal.mistakes:
+            fields.add(mistake.path, mistake.message)
+    if fields.wrong and "id" not in fields.wrong and await control.apps.get(params.app) is not None:
+        fields.add("id", TAKEN)
+    fields.wrong = dict(sorted(fields.wrong.items()))
 
 
 async def info(asked: Asked) -> Answer:
