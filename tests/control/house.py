@@ -16,7 +16,7 @@ from ostiary.control.registry import Registry
 from ostiary.control.reload import Reloader, Setting
 from ostiary.control.seal import Seal
 from ostiary.control.subjects import registry
-from ostiary.core.configuration.compile import Catalogue
+from ostiary.core.configuration.catalogue import Catalogue
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.messages import Change, Order, Report

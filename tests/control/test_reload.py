@@ -16,7 +16,7 @@ from ostiary.control.configuration import Built
 from ostiary.control.reload import NotReloaded, Reloaded, Reloader, Setting
 from ostiary.control.seal import Seal, key_in
 from ostiary.control.sources import Sources
-from ostiary.core.configuration.compile import PUBLIC
+from ostiary.core.configuration.own import PUBLIC
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import Forbidden, Invalid, NotFound, Unavailable
 from ostiary.core.snapshot import Snapshot

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from ostiary.core.configuration.binding import Binder, path_text
+from ostiary.core.configuration.catalogue import CLASSES, Kind
 from ostiary.core.configuration.checks import UNSEEN
-from ostiary.core.configuration.compile import CLASSES, PUBLIC, Compiled, Compiler, Kind
+from ostiary.core.configuration.compile import Compiled, Compiler
 from ostiary.core.configuration.mapping import GlobalErrors, Merger
 from ostiary.core.configuration.mapping_file import read_mapping
+from ostiary.core.configuration.own import PUBLIC
 from ostiary.core.limit import Limit
 from ostiary.core.oauth import Rules
 from ostiary.core.people import PeopleRules

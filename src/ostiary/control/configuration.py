@@ -20,7 +20,8 @@ from ostiary.control.plugged import problem
 from ostiary.control.sources import Reader, Recorder, Sources
 from ostiary.core.configuration.assembly import Assembly, unused
 from ostiary.core.configuration.binding import Binder, Fault, Where
-from ostiary.core.configuration.compile import Catalogue, Compiled, Compiler
+from ostiary.core.configuration.catalogue import Catalogue
+from ostiary.core.configuration.compile import Compiled, Compiler
 from ostiary.core.configuration.document import read
 from ostiary.core.configuration.keys import KEYS, value_of, values
 from ostiary.core.configuration.mapping import GlobalErrors, Merger, Version

@@ -33,7 +33,7 @@ from ostiary.control.configuration import (
 from ostiary.control.delivery import frames
 from ostiary.control.seal import Seal
 from ostiary.control.sources import Disk, Kept, Reader, Sources
-from ostiary.core.configuration.compile import Catalogue
+from ostiary.core.configuration.catalogue import Catalogue
 from ostiary.core.configuration.keys import kept, values
 from ostiary.core.configuration.settings import Settings
 from ostiary.core.refusal import Invalid, Mistake, NotFound, Unavailable

@@ -1,86 +1,41 @@
 """Compilation: settings and mapping files -> the snapshot that workers run, or everything that is wrong with them.
 
 A fault of the settings is told by its place in them (whoever knows the files makes a Mistake of it), a mistake in a
-mapping file by its line. Routes that say the same share one policy, so that 100,000 of them cost little.
+mapping file by its line.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from ostiary.core.configuration import upstreams
 from ostiary.core.configuration.binding import Fault, Where
+from ostiary.core.configuration.catalogue import KINDS, Catalogue, plugin
 from ostiary.core.configuration.checks import checked
-from ostiary.core.configuration.mapping import GlobalErrors, Merger, PluginName, Use, pieces
+from ostiary.core.configuration.endpoints import Endpoints, refused
+from ostiary.core.configuration.mapping import GlobalErrors, Merger, Use
 from ostiary.core.configuration.near import near
+from ostiary.core.configuration.own import PUBLIC, RESERVED
+from ostiary.core.configuration.policies import Policies, bodies
 from ostiary.core.configuration.rules import rules
-from ostiary.core.configuration.settings import (
-    LimitSettings,
-    RequireSettings,
-    RouteSettings,
-    Settings,
-    UpstreamSettings,
-)
-from ostiary.core.configuration.settings.section import Body, PluginUse
-from ostiary.core.limit import Limit
-from ostiary.core.oauth import Rules, scope_name_ok
+from ostiary.core.configuration.settings import RouteSettings, Settings
+from ostiary.core.configuration.upstreams import Upstreams
+from ostiary.core.oauth import Rules
 from ostiary.core.refusal import Mistake
 from ostiary.core.routing.conflict import conflicts
-from ostiary.core.routing.table import Table
-from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template, written
-from ostiary.core.snapshot import (
-    Director,
-    Fixed,
-    Gateway,
-    Piece,
-    Plugin,
-    Policy,
-    Route,
-    RouteLimit,
-    Snapshot,
-    Tls,
-    Upstream,
-    UpstreamTls,
-    Variable,
-)
+from ostiary.core.routing.template import Line, holes, read_backend_path, read_match, template
+from ostiary.core.snapshot import Fixed, Gateway, Policy, Route, Snapshot, Tls, Variable
 
-RESERVED: Final = "ostiary"
-"""The upstream that is Ostiary itself."""
-PUBLIC: Final = (
-    ("POST", "/oauth20/tokens"),
-    ("POST", "/oauth20/token"),
-    ("POST", "/oauth20/revoke"),
-    ("POST", "/oauth20/introspect"),
-    ("GET", "/oauth20/authorize"),
-    ("POST", "/oauth20/authorize"),
-    ("GET", "/oauth20/jwks"),
-    ("GET", "/.well-known/oauth-authorization-server"),
-    ("GET", "/.well-known/oauth-protected-resource"),
-)
-"""What the gateway forwards to control."""
 MOST_HINTS: Final = 200
 """After so many faults it is no longer told what may have been meant, which takes its time."""
-CLASSES: Final[dict[str, tuple[Literal["action", "filter"], Plugin]]] = {
-    "com.apifest.example.ReplaceCustomerIdAction": ("action", Plugin("replace_user_id")),
-    "com.apifest.example.AddSenderIdInBodyAction": (
-        "action",
-        Plugin("set_json_field", {"field": "senderId", "value": "1232", "otherwise": "fail"}),
-    ),
-    "com.apifest.example.RemoveBalanceFilter": ("filter", Plugin("remove_json_field", {"field": "balance"})),
-}
-
-Kind = Literal["action", "filter"]
-
-
-class Catalogue(Protocol):
-    """The plug-ins that there are."""
-
-    def declare(self, name: str, source: str, directory: str) -> str:
-        """Load a further one; "" or why it cannot be had."""
-
-    def check(self, kind: Kind, plugin: Plugin) -> str:
-        """ "" if it exists and takes its arguments, else the reason."""
+NUMBERS: Final = (
+    "head_timeout", "body_timeout", "idle_timeout", "write_timeout", "tunnel_timeout", "drain_timeout", "kick_grace",
+    "max_head", "max_headers", "max_body", "max_buffered_body", "max_connections", "max_connections_per_address",
+    "max_admissions",
+)  # fmt: skip
+"""Settings of the gateway that workers take as they are."""
 
 
 class Compiled(Struct, frozen=True):
@@ -124,27 +79,23 @@ class Compiler:
         self._global_errors = global_errors
         self._catalogue = catalogue
         self._broken = {where[:2] for where in broken}
-        self._upstreams: dict[str, int] = {RESERVED: 0}
-        self._made = [Upstream(RESERVED, (f"unix:{public}",), preserve_host=True)]
-        self._policies: list[Policy] = []
-        self._known: dict[bytes, tuple[int, tuple[Fault, ...]]] = {}
+        self._upstreams = Upstreams(public)
+        self._policies = Policies(settings, catalogue, self._broken)
         self._routes: list[Route] = []
         self._places: list[Where | Use] = []
-        """Where each route was written."""
+        """Where each route was written; () for Ostiary's own."""
 
     def run(self, revision: int) -> Compiled:
         """The snapshot; of no use where there are faults or mistakes."""
         self._plugins()
         self._upstream_settings()
         self.faults += checked(self._settings, self._broken)
-        for index, route in enumerate(self._settings.routes):
-            if ("routes", index) not in self._broken:
-                self._route(route, ("routes", index))
+        self._route_settings()
         self._mappings()
         self._own()
         self._conflicts()
-        gateway = self._gateway()
-        snapshot = Snapshot(revision, gateway, tuple(self._made), tuple(self._policies), len(self._routes))
+        made, policies = tuple(self._upstreams.made), tuple(self._policies.made)
+        snapshot = Snapshot(revision, self._gateway(), made, policies, len(self._routes))
         return Compiled(snapshot, self._routes, rules(self._settings))
 
     def _fault(self, where: Where, message: str) -> None:
@@ -159,31 +110,44 @@ class Compiler:
                 self._fault(("plugins", "names", name), problem)
         for name, use in self._settings.dialects.apifest.classes.items():
             where: Where = ("dialects", "apifest", "classes", name)
-            plugin = self._use(use, where)
-            reasons = [self._catalogue.check(kind, plugin) for kind in KINDS] if plugin else []
-            if reasons and all(reasons):
+            try:
+                found = plugin(use)
+            except ValueError as wrong:
+                self._fault(where, str(wrong))
+                continue
+            reasons = [self._catalogue.check(kind, found) for kind in KINDS]
+            if all(reasons):
                 self._fault(where, reasons[0])
 
     def _upstream_settings(self) -> None:
         for name, each in self._settings.upstreams.items():
             if name == RESERVED:
                 self._fault(("upstreams", name), f"the name {RESERVED} is taken: it is Ostiary itself")
-                continue
-            self._upstreams[name] = len(self._made)
-            self._made.append(upstream(name, each, longest_drain(self._settings, each)))
+            else:
+                drain = upstreams.longest_drain(self._settings, each)
+                self._upstreams.add(upstreams.upstream(name, each, drain))
 
     # Routes
 
+    def _route_settings(self) -> None:
+        for index, route in enumerate(self._settings.routes):
+            if ("routes", index) not in self._broken:
+                self._route(route, ("routes", index))
+
     def _route(self, route: RouteSettings, where: Where) -> None:
         upstream = self._upstream(route.upstream, (*where, "upstream"))
-        policy = self._policy(route, where)
+        policy, faults = self._policies.of(route)
+        self.faults += (Fault((*where, *fault.where), fault.message) for fault in faults)
         line = self._line(route.match, (*where, "match"))
         to = self._backend_path(route, line, (*where, "to"))
         if line is None:
             return
         for method in line.methods:
-            self._routes.append(Route(f"{method} {line.path}", method, line.pieces, to, upstream, policy))
-            self._places.append(where)
+            self._add(Route(f"{method} {line.path}", method, line.pieces, to, upstream, policy), where)
+
+    def _add(self, route: Route, place: Where | Use) -> None:
+        self._routes.append(route)
+        self._places.append(place)
 
     def _line(self, match: str, where: Where) -> Line | None:
         try:
@@ -193,13 +157,11 @@ class Compiler:
             return None
 
     def _upstream(self, name: str, where: Where) -> int:
-        index = self._upstreams.get(name)
-        if index is None or name == RESERVED:
-            if ("upstreams", name) not in self._broken:
-                hint = near(name, tuple(self._settings.upstreams)) if len(self.faults) < MOST_HINTS else ""
-                self._fault(where, f"no upstream is named {name[:64]}{hint}")
-            return 0
-        return index
+        number = self._upstreams.number(name)
+        if number is None and ("upstreams", name) not in self._broken:
+            hint = near(name, tuple(self._settings.upstreams)) if len(self.faults) < MOST_HINTS else ""
+            self._fault(where, f"no upstream is named {name[:64]}{hint}")
+        return number or 0
 
     def _backend_path(self, route: RouteSettings, line: Line | None, where: Where) -> str:
         if not route.to:
@@ -216,195 +178,19 @@ class Compiler:
             self._fault(where, f"nothing fills in {{{name}}}: `match` has no such variable, and there is no action")
         return to
 
-    def _policy(self, route: RouteSettings, where: Where) -> int:
-        """The index of the route's policy; made once for all routes that say the same."""
-        own = isinstance(route.limit, LimitSettings)
-        key = _encode(
-            (
-                route.require, route.limit, route.actions, route.filters, route.errors, route.keep_authorization,
-                route.max_body, route.timeout, route.director_tag, route.match if own else "",
-            )
-        )  # fmt: skip
-        if key not in self._known:
-            before = len(self.faults)
-            self._policies.append(self._made_policy(route))
-            self._known[key] = len(self._policies) - 1, tuple(self.faults[before:])
-            del self.faults[before:]
-        index, faults = self._known[key]
-        self.faults += (Fault((*where, *fault.where), fault.message) for fault in faults)
-        return index
-
-    def _made_policy(self, route: RouteSettings) -> Policy:
-        token, scopes = self._requirement(route.require)
-        return Policy(
-            token=token,
-            scopes=scopes,
-            limit=self._limit(route, token),
-            actions=self._uses("action", route.actions, ("actions",)),
-            filters=self._uses("filter", route.filters, ("filters",)),
-            errors=self._bodies(route.errors, ("errors",)),
-            keep_authorization=route.keep_authorization,
-            max_body=-1 if route.max_body is None else int(route.max_body),
-            timeout=int(route.timeout),
-            director_tag=route.director_tag,
-        )
-
-    def _requirement(self, require: RequireSettings | None) -> tuple[str, tuple[str, ...]]:
-        if require is None:
-            return "", ()
-        scopes = require.scope.split() if isinstance(require.scope, str) else require.scope
-        for scope in scopes:
-            if not scope_name_ok(scope):
-                self._fault(
-                    ("require", "scope"), f"{scope[:64]!r} is no scope name: letters and digits, joined by - or _"
-                )
-        return require.token, tuple(scopes)
-
-    def _limit(self, route: RouteSettings, token: str) -> RouteLimit | None:
-        if route.limit is None:
-            return None
-        name, settings = route.match, route.limit
-        if isinstance(settings, str):
-            found = self._settings.limits.get(settings)
-            if ("limits", settings) in self._broken:
-                return None
-            if found is None:
-                hint = near(settings, tuple(self._settings.limits))
-                self._fault(("limit",), f"no limit is named {settings[:64]}{hint}")
-                return None
-            name, settings = settings, found
-        if settings.by in ("client", "user") and not token:
-            self._fault(
-                ("limit",), f"a limit by {settings.by} needs `require`; a public route takes by: address or route"
-            )
-        return RouteLimit(name, Limit(settings.requests, int(settings.per)), settings.by)
-
-    def _uses(self, kind: Kind, uses: Sequence[PluginUse], where: Where) -> tuple[Plugin, ...]:
-        found = []
-        for index, use in enumerate(uses):
-            plugin = self._use(use, (*where, index))
-            if plugin is not None:
-                found.append(plugin)
-                if problem := self._catalogue.check(kind, plugin):
-                    self._fault((*where, index), problem)
-        return tuple(found)
-
-    def _use(self, use: PluginUse, where: Where) -> Plugin | None:
-        if isinstance(use, str):
-            return Plugin(use)
-        if len(use) != 1:
-            self._fault(where, "expected one plug-in: a name, or {name: {its arguments}}")
-            return None
-        name, arguments = next(iter(use.items()))
-        return Plugin(name, arguments)
-
-    def _bodies(self, bodies: Mapping[int, Body], where: Where) -> dict[int, str]:
-        return {status: body_text(body) for status, body in bodies.items()}
-
-    # Mapping files
-
     def _mappings(self) -> None:
-        order = 0
-        shapes: dict[object, Use] = {}
-        for version in self._merger.versions.values():
-            for use in version.endpoints:
-                order += 1
-                self._endpoint(use, order, version.errors, shapes)
-
-    def _endpoint(self, use: Use, order: int, errors: dict[int, str], shapes: dict[object, Use]) -> None:
-        point = use.endpoint
-        actions = self._resolved("action", use.action, point.file)
-        filters = self._resolved("filter", use.filter, point.file)
-        try:
-            parts = pieces(point)
-            to = read_backend_path(point.internal)
-        except ValueError as problem:
-            return self._refuse(use, str(problem))
-        names = {each.name for each in parts if isinstance(each, Variable)}
-        unfilled = next((name for name in holes(to) if name not in names), None)
-        if unfilled and use.action is None:
-            return self._refuse(use, f"nothing fills in {{{unfilled}}} of internal {point.internal[:200]}")
-        if met := next((path for _, path in PUBLIC if _meets(parts, path)), None):
-            return self._refuse(use, f"{met} is Ostiary's own")
-        self._look_alike(use, parts, shapes)
-        policy = self._mapping_policy(use, actions, filters, errors)
-        name = f"{point.method} {written(parts)}"
-        self._routes.append(Route(name, point.method, parts, to, self._pair(point.host, point.port), policy, order))
-        self._places.append(use)
-        return None
-
-    def _refuse(self, use: Use, reason: str) -> None:
-        point = use.endpoint
-        message = f"external path {point.method} {point.external}: {reason}"
-        self.mistakes.append(Mistake(f"{point.path}.external", message, point.file, point.line, "mapping.path"))
-
-    def _look_alike(self, use: Use, parts: tuple[Piece, ...], shapes: dict[object, Use]) -> None:
-        if all(isinstance(each, Fixed) for each in parts):
-            return
-        shape = (use.endpoint.method, *(each.text if isinstance(each, Fixed) else None for each in parts))
-        first = shapes.setdefault(shape, use)
-        if first is not use:
-            text = (
-                f"has the shape of {first.endpoint.file}:{first.endpoint.line}; where both match, the earlier one goes"
-            )
-            point = use.endpoint
-            self.warnings.append(Mistake(point.path, text, point.file, point.line))
-
-    def _resolved(self, kind: Kind, name: PluginName | None, file: str) -> tuple[Plugin, ...]:
-        if name is None:
-            return ()
-        plugin = self._class(name.type)
-        if plugin is not None and not self._catalogue.check(kind, plugin):
-            return (plugin,)
-        message = f"cannot load custom class {name.type}"
-        path = f"{name.path}: no {kind} has this class or name; see dialects.apifest.classes"
-        self.mistakes.append(Mistake(path, message, file, name.line, "mapping.class"))
-        return ()
-
-    def _class(self, name: str) -> Plugin | None:
-        use = self._settings.dialects.apifest.classes.get(name)
-        if use is not None:
-            return self._use(use, ("dialects", "apifest", "classes", name))
-        return CLASSES[name][1] if name in CLASSES else Plugin(name)
-
-    def _pair(self, host: str, port: int) -> int:
-        """The index of the upstream that a mapping file's host and port are."""
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if name not in self._upstreams:
-            self._upstreams[name] = len(self._made)
-            self._made.append(Upstream(name, (name,)))
-        return self._upstreams[name]
-
-    def _mapping_policy(
-        self, use: Use, actions: tuple[Plugin, ...], filters: tuple[Plugin, ...], errors: dict[int, str]
-    ) -> int:
-        point = use.endpoint
-        policy = Policy(
-            token="" if point.auth_type is None else point.auth_type or "none",
-            scopes=tuple((point.scope or "").split()),
-            actions=actions,
-            filters=filters,
-            errors=errors,
-            compat=self._settings.dialects.apifest.gateway_status == "compat",
-            properties=point.properties or {},
-        )
-        return self._shared(policy)
-
-    def _shared(self, policy: Policy) -> int:
-        key = b"mapping" + _encode(policy)
-        if key not in self._known:
-            self._policies.append(policy)
-            self._known[key] = len(self._policies) - 1, ()
-        return self._known[key][0]
+        apifest = self._settings.dialects.apifest
+        endpoints = Endpoints(self._merger, apifest, self._catalogue, self._upstreams, self._policies)
+        for route, use in endpoints.routes():
+            self._add(route, use)
 
     # All together
 
     def _own(self) -> None:
         """What control serves for everybody, through the gateway."""
-        policy = self._shared(Policy(keep_authorization=True))
+        policy = self._policies.shared(Policy(keep_authorization=True))
         for method, path in PUBLIC:
-            self._routes.append(Route(f"{method} {path}", method, (Fixed(path),), path, 0, policy))
-            self._places.append(())
+            self._add(Route(f"{method} {path}", method, (Fixed(path),), path, 0, policy), ())
 
     def _conflicts(self) -> None:
         for first, second, example in conflicts(self._routes):
@@ -416,7 +202,7 @@ class Compiler:
     def _conflict(self, here: Where | Use, there: Where | Use, route: Route, example: str) -> None:
         what = "is Ostiary's own" if there == () else f"is taken: both {_placed(there)} and this one match {example}"
         if isinstance(here, Use):
-            self._refuse(here, f"it {what}")
+            self.mistakes.append(refused(here, f"it {what}"))
         else:
             self._fault((*here, "match"), f"{route.name[:200]} {what}")
 
@@ -438,7 +224,7 @@ class Compiler:
         )
 
     def _errors(self) -> dict[int, str]:
-        errors = self._bodies(self._settings.errors, ("errors",))
+        errors = bodies(self._settings.errors)
         given = self._global_errors
         origin = dict.fromkeys(errors, "errors of the settings")
         for status, message, line in given.errors if given else ():
@@ -447,63 +233,6 @@ class Compiler:
                 self.mistakes.append(Mistake("error", text, given.file if given else "", line, "errors.error"))
             origin.setdefault(status, f"line {line}")
         return errors
-
-
-KINDS: Final[tuple[Kind, Kind]] = ("action", "filter")
-NUMBERS: Final = (
-    "head_timeout", "body_timeout", "idle_timeout", "write_timeout", "tunnel_timeout", "drain_timeout", "kick_grace",
-    "max_head", "max_headers", "max_body", "max_buffered_body", "max_connections", "max_connections_per_address",
-    "max_admissions",
-)  # fmt: skip
-_encode = msgspec.msgpack.Encoder(enc_hook=int).encode
-
-
-def longest_drain(settings: Settings, upstream: UpstreamSettings) -> int:
-    """What requests in flight at a droplet of this upstream may have at most (microseconds)."""
-    source, templates = upstream.droplets, settings.droplets.templates
-    if source is None:
-        return 0
-    return max((int(each.stop.drain) for name, each in templates.items() if source.template in ("", name)), default=0)
-
-
-def upstream(name: str, settings: UpstreamSettings, drain: int) -> Upstream:
-    """An upstream as the workers run it. `drain`: of its droplets, the longest."""
-    tls = settings.tls
-    return Upstream(
-        name,
-        tuple(map(str, settings.servers)),
-        settings.balance,
-        settings.preserve_host,
-        int(settings.connect_timeout),
-        int(settings.timeout),
-        int(settings.idle_timeout),
-        settings.max_connections,
-        int(settings.fail_timeout),
-        UpstreamTls(tls.ca, tls.name, tls.verify, tls.certificate, tls.key) if tls else None,
-        director(settings, drain) if settings.balance == "director" else None,
-    )
-
-
-def director(settings: UpstreamSettings, drain: int) -> Director:
-    """How the workers find out who a user is, and how long one may have to wait."""
-    return Director(settings.director_port, settings.user_from, settings.user_hash, int(settings.user_expire), drain)
-
-
-def body_text(body: Body) -> str:
-    """An error body: text as it is, anything else as compact JSON."""
-    return body if isinstance(body, str) else msgspec.json.encode(body).decode()
-
-
-def _meets(parts: tuple[Piece, ...], path: str) -> bool:
-    """Whether a route with these pieces matches `path`."""
-    head = parts[0]
-    if not isinstance(head, Fixed) or len(parts) == 1:
-        return isinstance(head, Fixed) and head.text == path
-    if not path.startswith(head.text):
-        return False
-    table: Table[bool] = Table()
-    table.add("*", parts, 0, True)
-    return table.find(b"GET", path.encode()) is not None
 
 
 def _placed(place: Where | Use) -> str:
