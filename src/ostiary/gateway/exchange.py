@@ -274,7 +274,7 @@ class Exchange:
             return
         self.simple = False
         self.upgrading = bool(fields.upgrade)
-        if self.upgrading and "ws" in self.worker.stopped:
+        if self.upgrading and "ws" in self.worker.services.stopped:
             self.refuse(503, None, b"retry-after: 1\r\n", "tunnels are stopped")
             return
         self.bodiless = self.match.head

@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from ostiary.core.snapshot import Gateway, Snapshot
 from ostiary.gateway.accounting import AccessLog, Accounts
 from ostiary.gateway.admissions import Admissions
 from ostiary.gateway.asking import Asking, Q
-from ostiary.gateway.bundled import BUNDLED
+from ostiary.gateway.building import Building
 from ostiary.gateway.cells import Cell, Cells
 from ostiary.gateway.client import Client
 from ostiary.gateway.director import Director
@@ -32,9 +31,9 @@ from ostiary.gateway.generation import Generation, Lazy, Match, Target
 from ostiary.gateway.guesses import Guesses
 from ostiary.gateway.listener import Listener
 from ostiary.gateway.orders import drain, kick, who
-from ostiary.gateway.plugins import Plugins
+from ostiary.gateway.services import Services
 from ostiary.gateway.sessions import SHARED_FOR, Sessions
-from ostiary.gateway.tls import client_context, server_context
+from ostiary.gateway.tls import server_context
 from ostiary.gateway.upstream import Upstream
 from ostiary.link.client import Control
 from ostiary.link.messages import (
@@ -57,8 +56,8 @@ TICK = 0.1
 """Seconds between two looks at the deadlines: how late one may be."""
 HELD_UP = 500_000_000
 """Nanoseconds from tick to tick of a worker that did not get its turn: it looks at deadlines in the next one."""
-ANEW = 600
-"""Ticks after which a director's user who shares a connection no longer counts as being there: SHARED_FOR."""
+HALF_A_SECOND, A_SECOND, A_MINUTE = 5, 10, 600
+"""Ticks."""
 SHED = 2_000
 """Routes of an old snapshot let go at a tick, well below a millisecond; more where several snapshots wait."""
 
@@ -71,13 +70,10 @@ class Worker:
     def __init__(self, number: int, control: Control) -> None:
         self._control = control
         self._connected = False
-        self._building: Generation | None = None
-        self._building_upstreams: dict[str, Upstream] = {}
-        self._building_context: ssl.SSLContext | None = None
-        self._building_contexts: dict[str, ssl.SSLContext] = {}
+        self._building: Building | None = None
         self._shedding: list[Table[Lazy | Target | msgspec.Raw]] = []
         self.upstreams: dict[str, Upstream] = {}
-        self._listener = Listener(lambda: Client(self))
+        self.listener = Listener(lambda: Client(self))
         self._members: dict[str, list[str]] = {}
         """Upstream -> backends that it has besides its own."""
         self._working: set[asyncio.Task[None]] = set()
@@ -91,6 +87,11 @@ class Worker:
         self._addresses: Counter[str] = Counter()
         self._ids = 0
         self._id_prefix = b"%s%x-" % (os.urandom(6).hex().encode(), number)
+        self._regular = (
+            (1, self._tend_directors), (1, self._shed), (HALF_A_SECOND, self._tend_upstreams),
+            (A_SECOND, self._tend_sessions), (A_MINUTE, self._use_anew),
+        )  # fmt: skip
+        """How often (in ticks) what is done."""
         self._finished = asyncio.Event()
         self._swapped = asyncio.Event()
         self.accounts = Accounts()
@@ -104,9 +105,7 @@ class Worker:
         self.admissions = Admissions(self.settings.max_admissions, self.cells)
         self.max_head = self.settings.max_head
         self.sessions = Sessions(self._id_prefix.decode())
-        self.stopped: frozenset[str] = frozenset()
-        """Services: `http`, `ws`."""
-        self._stopped_at: dict[str, int] = {}
+        self.services = Services(self)
         self.clients: set[Client] = set()
         self.streams: set[Exchange] = set()
         self.draining = False
@@ -178,7 +177,7 @@ class Worker:
     def arrived(self, client: Client) -> str:
         """A client has connected; gives why it cannot stay, or ""."""
         address = client.peer.address
-        if "http" in self.stopped and self._over("http"):
+        if self.services.closed("http"):
             return "service stopped"
         if len(self.clients) >= self.settings.max_connections:
             return "too many connections"
@@ -257,16 +256,16 @@ class Worker:
         """Carry an order out, and say so."""
         match order:
             case Who():
-                self._work(self._done(seq, who(self.clients)))
+                self.work(self._done(seq, who(self.clients)))
             case Dump():
-                self._work(self._done(seq, self.sessions.counted(self.clients)))
+                self.work(self._done(seq, self.sessions.counted(self.clients)))
             case ResetStats():
                 self._reset_stats()
                 self._control.done(seq, [])
             case Kick():
-                self._work(self._done(seq, kick(self, order)))
+                self.work(self._done(seq, kick(self, order)))
             case Drain():
-                self._work(self._done(seq, drain(self, order)))
+                self.work(self._done(seq, drain(self, order)))
 
     def _reset_stats(self) -> None:
         self.sessions.reset()
@@ -277,7 +276,8 @@ class Worker:
     async def _done(self, seq: int, carried_out: Coroutine[None, None, object]) -> None:
         self._control.done(seq, await carried_out)
 
-    def _work(self, work: Coroutine[None, None, None]) -> None:
+    def work(self, work: Coroutine[None, None, None]) -> None:
+        """Have this done beside everything else, as long as the worker lives."""
         task = asyncio.get_running_loop().create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
@@ -324,13 +324,17 @@ class Worker:
         if change.steering:
             dropped["still"] = int(self._steer_anew(change))
         for name, members in change.members.items():
-            self._members[name] = members
-            for upstreams in (self.upstreams, self._building_upstreams):
-                if name in upstreams:
-                    upstreams[name].join(members)
+            self._join(name, members)
         if change.stopped is not None:
-            self._turn(frozenset(change.stopped))
+            self.services.turn(frozenset(change.stopped))
         return dropped
+
+    def _join(self, name: str, members: list[str]) -> None:
+        """An upstream, also one that is being built, has these backends besides its own from now on."""
+        self._members[name] = members
+        for upstreams in (self.upstreams, self._building.upstreams if self._building is not None else {}):
+            if name in upstreams:
+                upstreams[name].join(members)
 
     def _steer_anew(self, change: Change) -> bool:
         """Users may go elsewhere. Whether it is known that nothing flows for them any more."""
@@ -343,36 +347,6 @@ class Worker:
                 still = still and upstream.director.still(each)
         return still
 
-    def _turn(self, stopped: frozenset[str]) -> None:
-        """Stop these services and start the others, at once; what is under way may end."""
-        ending, starting = stopped - self.stopped, self.stopped - stopped
-        self.stopped = stopped
-        self.closing = self.draining or "http" in stopped
-        if "http" in ending:
-            self._listener.stop()
-            for client in list(self.clients):
-                if not client.tunnelling():
-                    client.drain()
-        if "http" in starting and not self.draining:
-            self._listener.start()
-            self._work(self._listener.accept())
-        if ending:
-            moment = monotonic_ns()
-            self._stopped_at |= dict.fromkeys(ending, moment)
-            self._work(self._cut_late(moment))
-
-    async def _cut_late(self, moment: int) -> None:
-        """End what is still under way in services that were stopped then and since, when the drain timeout is over."""
-        await asyncio.sleep(self.settings.drain_timeout / 1e6)
-        over = {service for service in self.stopped if self._stopped_at.get(service) == moment}
-        for client in list(self.clients):
-            if ("ws" if client.tunnelling() else "http") in over:
-                client.end_now(None, "service stopped")
-
-    def _over(self, service: str) -> bool:
-        """Whether the drain timeout of a stopped service is over."""
-        return monotonic_ns() - self._stopped_at[service] > self.settings.drain_timeout * 1000
-
     def _cut(self, change: Change) -> int:
         over = [exchange for exchange in self.streams if _touches(change, exchange)]
         for exchange in over:
@@ -381,35 +355,20 @@ class Worker:
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Begin building beside the one that serves. ValueError or OSError for what cannot be built here."""
-        counters = self.accounts.counters
-        plugins = Plugins(BUNDLED)
-        for name, source in snapshot.gateway.plugins.items():
-            if problem := plugins.declare(name, source, snapshot.gateway.plugin_directory):
-                raise ValueError(problem)
-        known = self.upstreams
-        self._building_upstreams = {
-            each.name: known[each.name]
-            if each.name in known and known[each.name].definition == each
-            else Upstream(each, counters)
-            for each in snapshot.upstreams
-        }
-        for name, upstream in self._building_upstreams.items():
-            upstream.join(self._members.get(name, []))
-        self._building_contexts = {each.name: client_context(each.tls) for each in snapshot.upstreams if each.tls}
-        self._building_context = server_context(snapshot.gateway.tls) if snapshot.gateway.tls else None
-        self._building = Generation(snapshot, plugins, self._building_upstreams, self.accounts)
+        self._building = None
+        self._building = Building(snapshot, self.upstreams, self._members, self.accounts)
 
     def routes(self, routes: Routes) -> None:
         """Some of the routes of what is being built."""
         if self._building is not None:
-            self._building.take_in(routes)
+            self._building.generation.take_in(routes)
 
     def prepared(self) -> str:
         """All routes are in: "" or why this cannot serve."""
         building = self._building
-        if building is None or building.taken != building.snapshot.routes:
+        if building is None or not building.complete():
             return "not all routes have come"
-        if not self._listener.can_use(building.snapshot.gateway.tls is not None):
+        if not self.listener.can_use(building.context is not None):
             return "TLS can be switched on or off by a restart only"
         return ""
 
@@ -418,18 +377,16 @@ class Worker:
         building, self._building = self._building, None
         if building is None or building.snapshot.revision != revision:
             raise ValueError(f"revision {revision} was not prepared")
-        retired = [each for name, each in self.upstreams.items() if self._building_upstreams.get(name) is not each]
-        self.upstreams = self._building_upstreams
-        self._listener.use(self._building_context)
         if self._swapped.is_set():
             self._shedding.append(self.generation.table)
-        self.generation = building
+        retired = [each for name, each in self.upstreams.items() if building.upstreams.get(name) is not each]
+        self.generation, self.upstreams = building.generation, building.upstreams
         self.accounts.swapped = True
         self._configure(building.snapshot.gateway)
         for upstream in retired:
             self._retire(upstream)
-        for upstream in self.upstreams.values():
-            upstream.context = self._building_contexts.get(upstream.definition.name)
+        building.enter()
+        self.listener.use(building.context)
         for client in self.clients:
             client.forget()
         gc.freeze()
@@ -470,20 +427,20 @@ class Worker:
         try:
             await self._swapped.wait()
             tls = self.settings.tls
-            self._listener.open(sockets, server_context(tls) if tls else None)
-            if "http" in self.stopped:
-                self._listener.stop()
-            await self._listener.accept()
+            self.listener.open(sockets, server_context(tls) if tls else None)
+            if "http" in self.services.stopped:
+                self.listener.stop()
+            await self.listener.accept()
             await self._finished.wait()
         finally:
             ticking.cancel()
-            self._listener.pause()
+            self.listener.pause()
             self.log.close()
 
     async def drain(self) -> None:
         """Accept nothing more, let what is under way end (at most `drain_timeout`), then have `serve` return."""
         self.draining = self.closing = True
-        self._listener.close()
+        self.listener.close()
         for client in list(self.clients):
             client.drain()
         if not self.clients:
@@ -497,35 +454,49 @@ class Worker:
             self._finished.set()
 
     async def _tick(self) -> None:
-        turn, loop, held_up = 0, asyncio.get_running_loop(), False
+        turn, held_up = 0, False
         while True:
             before, self.now = self.now, monotonic_ns()
-            now = self.now
-            held_up = not held_up and now - before >= HELD_UP
+            held_up = not held_up and self.now - before >= HELD_UP
             self.stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z"
-            # Whoever was held up first reads what has come meanwhile: it was not late.
-            for client in [client for client in self.clients if client.deadline < now and not held_up]:
-                # By way of the loop: a defect in one must not end the looking at all others.
-                loop.call_soon(client.expired, now)
+            if not held_up:  # else whoever was held up first reads what has come meanwhile: it was not late
+                self._expire()
             turn += 1
-            for director in self._directors():
-                director.tick(now, 4 * TICK * 1e9 / director.expire)
-                if director.used:
-                    used, director.used = director.used, []
-                    self._control.touch(used)
-            if turn % 10 == 0:
-                for client in self.clients:
-                    client.sign_off_idle(now - SHARED_FOR)
-            if turn % ANEW == 0:
-                for client in self.clients:
-                    client.use_anew()
-            if self._shedding and not self._shedding[-1].shed(SHED * len(self._shedding)):
-                self._shedding.pop()
-            if turn % 5 == 0:
-                self.log.flush()
-                for upstream in self.upstreams.values():
-                    upstream.tick(now)
+            for period, work in self._regular:
+                if turn % period == 0:
+                    work()
             await asyncio.sleep(TICK)
+
+    def _expire(self) -> None:
+        """By way of the loop: a defect in one client must not end the looking at all others."""
+        loop, now = asyncio.get_running_loop(), self.now
+        for client in [client for client in self.clients if client.deadline < now]:
+            loop.call_soon(client.expired, now)
+
+    def _tend_directors(self) -> None:
+        for director in self._directors():
+            director.tick(self.now, 4 * TICK * 1e9 / director.expire)
+            if director.used:
+                used, director.used = director.used, []
+                self._control.touch(used)
+
+    def _shed(self) -> None:
+        if self._shedding and not self._shedding[-1].shed(SHED * len(self._shedding)):
+            self._shedding.pop()
+
+    def _tend_upstreams(self) -> None:
+        self.log.flush()
+        for upstream in self.upstreams.values():
+            upstream.tick(self.now)
+
+    def _tend_sessions(self) -> None:
+        for client in self.clients:
+            client.sign_off_idle(self.now - SHARED_FOR)
+
+    def _use_anew(self) -> None:
+        """Once in SHARED_FOR, after which a director's user who shares a connection no longer counts as being there."""
+        for client in self.clients:
+            client.use_anew()
 
 
 def _touches(change: Change, exchange: Exchange) -> bool:
