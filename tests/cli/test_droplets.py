@@ -79,6 +79,11 @@ def test_one_that_does_not_start_is_1_and_says_where_to_look(run: Run) -> None:
     assert result.stdout.splitlines()[2].split()[:2] == ["bad", "exited"]
 
 
+def test_one_that_ended_for_want_of_memory_is_shown_so(run: Run) -> None:
+    run("add", "big", "--template", "starve")
+    assert "ago (out of memory)" in run("ls").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

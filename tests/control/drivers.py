@@ -25,8 +25,8 @@ class Life(Struct):
 
 
 class Memory:
-    """The port. Commands: `web` listens; `deaf` lives; `exit CODE` ends at once; `stubborn` has to be killed;
-    `slow` listens when `wake` is called; `nope` does not exist."""
+    """The port. Commands: `web` listens; `deaf` lives; `exit CODE` ends at once; `starve` too, for want of memory;
+    `stubborn` has to be killed; `slow` listens when `wake` is called; `nope` does not exist."""
 
     name = "process"
     enforced = frozenset({"memory"})
@@ -99,6 +99,8 @@ class Memory:
             await self.listen(droplet)
         if word == "exit":
             self.end(droplet, int(life.spec.command[1]))
+        if word == "starve":
+            self.end(droplet, 137, starved=True)
 
     async def stop(self, droplet: str, signal: str, timeout: int) -> bool:
         self._here("stop", droplet)
@@ -180,15 +182,16 @@ class Memory:
             status = b"200 OK" if self.well else b"500 No"
             await loop.sock_sendall(client, b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
 
-    def end(self, droplet: str, code: int | None) -> None:
-        """Its process ends."""
+    def end(self, droplet: str, code: int | None, *, starved: bool = False) -> None:
+        """Its process ends; `starved`: for want of memory."""
         life = self._life(droplet)
         while life.listeners:
             listener = life.listeners.pop()
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
         if life.seen.state == "running":
-            self._tell(life, msgspec.structs.replace(life.seen, state="exited", exit_code=code, finished=self.clock()))
+            ended = msgspec.structs.replace(life.seen, state="exited", exit_code=code, finished=self.clock())
+            self._tell(life, msgspec.structs.replace(ended, out_of_memory=starved))
 
     async def rest(self) -> None:
         """End everything; returns when no connection is left."""

@@ -334,6 +334,21 @@ async def test_an_operators_stop_beats_a_restart_that_is_due(node: Node) -> None
     assert node.engine.lives[node.engine.named(name)].starts == 1
 
 
+async def test_who_ended_for_want_of_memory_is_shown_so_until_it_is_started_again(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    starve = replace(CRASH, command=("starve",))
+    assert (await refused(node.add(starve, "big")))[1] == "Droplet big exited with code 137 (out of memory)"
+    await node.kill()
+    await node.begin()
+    assert node.control.get("big").out_of_memory
+    droplet = await node.add(replace(WEB, restart=Restarts(first_wait=10 * MS)))
+    node.engine.end(node.engine.named(droplet.name), 137, starved=True)
+    await until(lambda: f"Droplet {droplet.name} ended with code 137 (out of memory); restart" in caplog.text)
+    await until(lambda: node.control.get(droplet.name).restarts == 1)
+    assert not node.control.get(droplet.name).out_of_memory
+
+
 async def test_an_unhealthy_one_leaves_its_upstream_and_is_restarted(node: Node) -> None:
     droplet = await node.add(replace(WEB, restart=Restarts(first_wait=10 * MS)))
     await until(lambda: node.members["shop"] != [])

@@ -15,9 +15,10 @@ HEALTH = Health(80, "/", every=SECOND // 100, timeout=30 * SECOND)
 WEB = Template("web", ("web",), ports=(22, 80, 443), health=HEALTH, limits=Limits(1 << 20, 0.5))
 HELLO = Template("hello", ("deaf",))
 CRASH = Template("crash", ("exit", "3"), restart=Restarts("never"))
+STARVE = Template("starve", ("starve",), restart=Restarts("never"))
 NEVER = Template("never", ("deaf",), ports=(80,), health=Health(80), start_timeout=SECOND // 10)
 NOPE = Template("nope", ("nope",))
-TEMPLATES = {each.name: each for each in (WEB, HELLO, CRASH, NEVER, NOPE)}
+TEMPLATES = {each.name: each for each in (WEB, HELLO, CRASH, STARVE, NEVER, NOPE)}
 
 
 class Fleet:

@@ -301,6 +301,7 @@ async def test_a_template_that_is_gone_leaves_its_droplets_and_makes_no_more(cik
     ("template", "text", "state"),
     [
         ("crash", "Droplet one exited with code 3", "exited"),
+        ("starve", "Droplet one exited with code 137 (out of memory)", "exited"),
         ("never", "Droplet one was not healthy within 0.1 s", "failed"),
         ("nope", "No such program: nope", "failed"),
     ],

@@ -224,7 +224,7 @@ def _row(droplet: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": droplet["name"],
         "state": "unhealthy" if unwell else droplet["state"],
-        "status": droplet["status"],
+        "status": f"{droplet['status']} (out of memory)" if droplet["out_of_memory"] else droplet["status"],
         "ports": [f"{inside}={port['port']}" for inside, port in droplet["ports"].items()],
         "template": droplet["template"],
         "app": droplet["app"],

@@ -39,6 +39,8 @@ class Droplet(Struct, frozen=True):
     app: str | None
     driver: str
     exit_code: int | None
+    out_of_memory: bool
+    """It has ended by itself, and something of it was killed for want of memory."""
     created_at: int
     started_at: int | None
     finished_at: int | None
@@ -187,6 +189,7 @@ class Charge:
             self.app or None,
             driver,
             life.exit_code,
+            life.out_of_memory,
             kept.created,
             life.started,
             life.finished,

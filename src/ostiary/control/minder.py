@@ -17,7 +17,7 @@ from ostiary.control.members import Directors, Members, Workers
 from ostiary.control.vault import Vault
 from ostiary.core import lifecycle
 from ostiary.core.droplets import DropletRules, Recipe, Template
-from ostiary.core.lifecycle import Life, Wanted
+from ostiary.core.lifecycle import Life, Wanted, told_code
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
 from ostiary.drivers.absent import Absent
@@ -288,7 +288,8 @@ class Minder:
         at = seen.finished or self._clock()
         self._began(charge, seen)
         if charge.life.alive:
-            self._over(charge, lifecycle.ended(charge.life, at, seen.exit_code, charge.recipe.template.restart))
+            restart, starved = charge.recipe.template.restart, seen.out_of_memory
+            self._over(charge, lifecycle.ended(charge.life, at, seen.exit_code, restart, out_of_memory=starved))
         if seen.state == "gone" and charge.life.state == "exited":
             charge.become(lifecycle.failed(charge.life, at, None))
         self._spawn(self._note(charge))
@@ -299,10 +300,10 @@ class Minder:
         if life.state == "crashed":
             wait = life.due - self._clock()
             about = round(seconds(wait), 1)
-            log.warning("Droplet %s ended with code %s; restart in %g s", charge.name, life.exit_code, about)
+            log.warning("Droplet %s ended with code %s; restart in %g s", charge.name, told_code(life), about)
             charge.later(seconds(wait), lambda: self._spawn(self._again(charge)))
         elif life.state == "failed":
-            log.error("Droplet %s ended with code %s and is given up", charge.name, life.exit_code)
+            log.error("Droplet %s ended with code %s and is given up", charge.name, told_code(life))
 
     async def _again(self, charge: Charge, *, anew: bool = False) -> None:
         """Start one whose restart is due; `anew`: or that control was about to start when it died."""
@@ -331,8 +332,8 @@ class Minder:
         """Why it does not run."""
         if not self._reached:
             return Unavailable("driver.unavailable", "The droplet engine cannot be reached")
-        code = charge.life.exit_code
-        how = "ended" if code is None else f"exited with code {code}"
+        life = charge.life
+        how = "ended" if life.exit_code is None else f"exited with code {told_code(life)}"
         return Conflict("droplet.failed", f"Droplet {charge.name} {how}")
 
     # Small things

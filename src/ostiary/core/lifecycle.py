@@ -86,6 +86,8 @@ class Life(Struct, frozen=True):
     exit_code: int | None = None
     clean: bool = False
     """It ended on request, and needed no kill."""
+    out_of_memory: bool = False
+    """It ended by itself, and something of it had been killed for want of memory."""
     due: int = 0
     """When it is started again, while it is crashed."""
 
@@ -117,7 +119,8 @@ def launch(life: Life, at: int, *, checked: bool) -> Life:
     before = life.before if life.started is None else life.started
     return replace(
         step(life, Event.LAUNCH), health="starting" if checked else "none", launched=at, before=before, started=None,
-        finished=None, exit_code=None, clean=False, due=0, restarts=life.restarts + (life.state == "crashed"),
+        finished=None, exit_code=None, clean=False, out_of_memory=False, due=0,
+        restarts=life.restarts + (life.state == "crashed"),
     )  # fmt: skip
 
 
@@ -160,13 +163,16 @@ def failed(life: Life, at: int, code: int | None) -> Life:
     return _ended(life, Event.FAIL, at, code)
 
 
-def ended(life: Life, at: int, code: int | None, restarts: Restarts, *, unwell: bool = False) -> Life:
+def ended(
+    life: Life, at: int, code: int | None, restarts: Restarts, *, unwell: bool = False, out_of_memory: bool = False
+) -> Life:
     """It has ended by itself (`unwell`: or was ended because it was unhealthy): what the policy makes of that.
 
     Whose end nobody saw counts as failed.
     """
     if not life.alive:
         return life
+    life = replace(life, out_of_memory=out_of_memory)
     well = restarts.policy == "on_failure" and code == 0 and not unwell
     if life.wanted != "running" or restarts.policy == "never" or well:
         return _ended(life, Event.EXIT, at, code)
@@ -183,6 +189,11 @@ def _ended(life: Life, event: Event, at: int, code: int | None) -> Life:
     if (life.state, event) not in TABLE:
         return life
     return replace(step(life, event), health="none", finished=at, exit_code=code, clean=False, due=0)
+
+
+def told_code(life: Life) -> str:
+    """The code that it ended with, and why, if that is known: `137 (out of memory)`."""
+    return f"{life.exit_code} (out of memory)" if life.out_of_memory else str(life.exit_code)
 
 
 def prose(life: Life, now: int) -> str:
