@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -148,6 +150,21 @@ async def test_an_unknown_image_is_refused_by_its_name(house: House, driver: Doc
 
 async def test_images_are_listed(driver: DockerDriver) -> None:
     assert [each.names for each in await driver.images()] == [(IMAGE,)]
+
+
+async def test_the_images_of_an_engine_that_hangs_are_not_waited_for(tmp_path: Path) -> None:
+    place = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(place)
+        deaf.listen()
+        driver = DockerDriver(place, "node")
+        driver.engine.silence = 0.05
+        with pytest.raises(Unavailable) as refusal:
+            await driver.images()
+        await driver.close(stop=False)
+    assert (refusal.value.code, refusal.value.message) == (
+        "driver.unavailable", f"The container engine at {place} does not answer",
+    )  # fmt: skip
 
 
 async def test_an_engine_that_died_is_told_and_its_containers_are_adopted_when_it_is_back(

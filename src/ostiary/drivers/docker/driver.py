@@ -67,7 +67,7 @@ class DockerDriver:
             await self.engine.close()
 
     async def images(self) -> Sequence[Image]:
-        found = await self.engine.ask("GET", "/images/json")
+        found = await self.engine.ask("GET", "/images/json", prompt=True)
         return [Image(each["Id"], tuple(each.get("RepoTags") or ()), each["Size"]) for each in found]
 
     # Which are ours

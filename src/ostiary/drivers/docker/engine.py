@@ -29,6 +29,7 @@ class Engine:
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
+        self.silence = SILENCE
         self.limits: set[asyncio.Timeout] = set()
         """Of all that is being asked."""
         self.client = httpx2.AsyncClient(
@@ -56,18 +57,19 @@ class Engine:
         query: Mapping[str, str] = {},
         versioned: bool = True,
         endless: bool = False,
+        prompt: bool = False,
     ) -> Any:
-        """A request and its answer's JSON; None: there is none."""
+        """A request and its answer's JSON; None: there is none. `prompt`: it is no work, and not waited for long."""
         asked = self.stream(method, path, body, query=query, versioned=versioned, endless=endless)
-        async with self.asking(), asked as answer:
+        async with self.asking(self.silence if prompt else None), asked as answer:
             data = await answer.aread()
         # Podman does not always say what it sends.
         return msgspec.json.decode(data) if data and answer.headers.get("Content-Type", JSON).startswith(JSON) else None
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
-        """Wait for the engine until `beat` gives it up."""
-        limit = asyncio.timeout(None)
+    async def asking(self, seconds: float | None = None) -> AsyncIterator[None]:
+        """Wait for the engine until `beat` gives it up, and no longer than `seconds`."""
+        limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 self.limits.add(limit)
@@ -88,9 +90,8 @@ class Engine:
 
     async def alive(self) -> bool:
         try:
-            async with asyncio.timeout(SILENCE):
-                await self.ask("GET", "/_ping", versioned=False)
-        except (TimeoutError, Refusal):
+            await self.ask("GET", "/_ping", versioned=False, prompt=True)
+        except Refusal:
             return False
         return True
 
