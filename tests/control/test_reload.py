@@ -181,6 +181,19 @@ async def test_a_reload_serves_and_keeps_the_new_one_and_says_what_changed(desk:
     assert desk.applied[-1].compiled.rules.default_limit is not None
 
 
+@pytest.mark.parametrize(
+    ("bodies", "changed"),
+    [("{503: later, 404: gone}", []), ("{404: gone}", ["GET /a"]), ("{404: gone, 503: soon}", ["GET /a"])],
+)
+async def test_routes_with_error_bodies_change_with_them(desk: Desk, bodies: str, changed: list[str]) -> None:
+    def written(errors: str) -> str:
+        return FIRST.replace("{match: GET /a, upstream: u}", f"{{match: GET /a, upstream: u, errors: {errors}}}")
+
+    await desk.start(written("{404: gone, 503: later}"))
+    done = await desk.reload(written(bodies).replace("GET /b/", "GET /c/"))
+    assert (done.routes.added, done.routes.changed) == (["GET /c/{n:[0-9]+}"], changed)
+
+
 async def test_workers_forget_the_default_limit_of_before(desk: Desk) -> None:
     await desk.start()
     await desk.reload(FIRST + "log: {level: DEBUG}\n")

@@ -493,5 +493,6 @@ def _shared(compiled: Compiled) -> object:
 
 def _contents(compiled: Compiled) -> dict[str, tuple[str, str, bytes]]:
     upstreams = [each.name for each in compiled.snapshot.upstreams]
-    policies = [_encode(each) for each in compiled.snapshot.policies]
+    # Error bodies go by numbers, and only texts can be put in order.
+    policies = [_encode(msgspec.to_builtins(each, str_keys=True)) for each in compiled.snapshot.policies]
     return {route.name: (route.to, upstreams[route.upstream], policies[route.policy]) for route in compiled.configured}
