@@ -227,7 +227,7 @@ def test_scopes_that_cannot_be(scope: Scope, code: str) -> None:
     ("fields", "code", "named_fields"),
     [
         ({"name": ""}, "application.incomplete", []),
-        ({"scopes": ("",)}, "application.incomplete", []),
+        ({"scopes": ()}, "application.incomplete", []),
         ({"redirect_uri": "x"}, "application.incomplete", []),
         ({"name": "\ud800"}, "application.field", ["name"]),
         ({"details": {"k": "\0"}}, "application.field", ["application_details"]),

@@ -69,6 +69,7 @@ MEDIA = (400, '{"error":"unsupported media type"}')
         ({"scope": None}, MANDATORY),
         ({"description": None}, MANDATORY),
         ({"description": ""}, (200, '{"status":"scope successfully stored"}')),
+        ({"description": "d" * 65_000}, (200, '{"status":"scope successfully stored"}')),
         ({"cc_expires_in": 0}, MANDATORY),
         ({"cc_expires_in": -1}, MANDATORY),
         ({"pass_expires_in": None}, MANDATORY),
@@ -194,6 +195,8 @@ PAIR = (400, '{"error": "invalid client_id/client_secret"}')
         ({"scope": "other"}, NO_SCOPE),
         ({"scope": "basic "}, NO_SCOPE),
         ({"scope": "basic  basic"}, NO_SCOPE),
+        ({"scope": " "}, NO_SCOPE),
+        ({"token_endpoint_auth_method": "magic", "redirect_uri": "bad"}, NAME),
         ({"grant_types": ["magic"]}, (400, '{"error":"grant_types is not valid"}')),
         ({"grant_types": ["magic"], "scope": "other"}, (400, '{"error":"grant_types is not valid"}')),
         ({"grant_types": "password"}, INVALID),
@@ -314,6 +317,7 @@ async def test_applications_are_listed_last_first_and_by_status(house: House) ->
     assert await listed("?status=0") == both[:1]
     assert await listed("?status=1") == both[1:]
     assert await listed("?status=2") == []
+    assert await listed("?status=99999999999") == []
     assert await listed("?status=x") == both
     assert await listed("?status=") == both
 

@@ -186,7 +186,7 @@ def _asked(params: CreateApplication, now: int) -> Application:
     return Application(
         client_id="",
         name=params.name,
-        scopes=split_scopes(params.scope),
+        scopes=split_scopes(params.scope) if params.scope else (),
         redirect_uri=params.redirect_uri,
         registered=now,
         description=params.description,

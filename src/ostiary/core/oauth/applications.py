@@ -134,7 +134,7 @@ def hex_ok(text: str) -> bool:
     return _HEX.fullmatch(text) is not None
 
 
-def redirect_uri_ok(uri: str, method: AuthMethod = "") -> bool:
+def redirect_uri_ok(uri: str, method: str = "") -> bool:
     """Whether `uri` may be registered: absolute, http(s) with a host, no fragment.
 
     An application that cannot keep a secret (`none`) may use a private-use scheme with a dot (RFC 8252 section 7.1).
@@ -154,7 +154,7 @@ def redirect_uri_ok(uri: str, method: AuthMethod = "") -> bool:
 def check_application(application: Application, rules: Rules) -> None:
     """Refuse `application.incomplete`, or `application.field` with the names of the fields that are not valid."""
     redirect = redirect_uri_ok(application.redirect_uri, application.token_endpoint_auth_method)
-    if not application.name or application.scopes in ((), ("",)) or not redirect:
+    if not application.name or not application.scopes or not redirect:
         raise Invalid("application.incomplete", "The name, a scope or a valid redirect_uri is missing")
     check_texts("application", {"name": application.name, "description": application.description})
     check_fields(application.details, application.grant_types, application.rate_limit, rules)

@@ -12,8 +12,8 @@ Lifetime = Literal["cc_expires_in", "pass_expires_in", "refresh_expires_in"]
 GONE: Mapping[Lifetime, int] = {"cc_expires_in": 1800, "pass_expires_in": 900, "refresh_expires_in": 900}
 """Seconds that a scope counts for once it is gone."""
 SCOPE_NAME_LENGTH = 128
-MOST_TEXT = 4096
-"""Characters of a name, a description or a detail."""
+MOST_TEXT = 65_536
+"""Characters of a name, a description or a detail: what a request to register one can bring."""
 MAX_SECONDS = 2**31 - 1
 
 # Letters and digits in runs joined by `-`, `_` or `-_`, one of which may end the name. Each run is followed by a

@@ -11,7 +11,7 @@ from ostiary.control.applications import (
     OneApplication,
     UpdateApplication,
 )
-from ostiary.core.oauth import Application, AuthMethod, RateLimit
+from ostiary.core.oauth import Application, AuthMethod, RateLimit, redirect_uri_ok
 from ostiary.core.refusal import Forbidden
 from ostiary.dialects.apifest.asked import Asked, Row
 from ostiary.dialects.apifest.bodies import ApplicationBody, LimitBody, bind
@@ -30,7 +30,7 @@ from ostiary.dialects.message import JSON, Answer
 
 PAGE = 10_000
 METHODS: dict[str, AuthMethod] = {each: each for each in get_args(AuthMethod) if each}
-_INTEGER = re.compile(r"[+-]?[0-9]{1,10}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -39,12 +39,13 @@ async def create(asked: Asked) -> Answer:
     """Register an application; the answer is the only place that shows its secret."""
     body = bind(asked.request.body, ApplicationBody)
     details = _details(body)
-    if not body.name or not body.scope or not body.redirect_uri:
+    redirect_uri, method = body.redirect_uri or "", body.token_endpoint_auth_method
+    if not body.name or not body.scope or not redirect_uri_ok(redirect_uri, method or ""):
         raise Said(APPLICATION_INCOMPLETE)
     params = CreateApplication(
         name=body.name,
         scope=body.scope,
-        redirect_uri=body.redirect_uri,
+        redirect_uri=redirect_uri,
         description=body.description or "",
         application_details=details,
         client_id=body.client_id,
@@ -52,7 +53,7 @@ async def create(asked: Asked) -> Answer:
         grant_types=body.grant_types,
         rotate_refresh_tokens=body.rotate_refresh_tokens,
         rate_limit=_limit(body.rate_limit),
-        token_endpoint_auth_method=_method(body.token_endpoint_auth_method),
+        token_endpoint_auth_method=_method(method),
     )
     made: Credentials = await asked.run("applications.create", params)
     shown = {"client_id": made.client_id, "client_secret": made.client_secret}
