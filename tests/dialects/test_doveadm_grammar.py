@@ -227,7 +227,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(st.tuples(st.text(max_size=8), JSON, st.text(st.characters(exclude_characters="\0"), max_size=8))))
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=8), JSON, st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8))
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_what_is_well_formed_is_read_with_its_tags(sent: list[tuple[str, object, str]]) -> None:
     found = read(msgspec.json.encode([(f"no.{name}", value, tag) for name, value, tag in sent]), SHAPES.get)

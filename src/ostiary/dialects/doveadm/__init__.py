@@ -8,6 +8,7 @@
 """
 
 import asyncio
+from functools import cached_property
 from hashlib import sha256
 
 import msgspec
@@ -49,11 +50,29 @@ class Doveadm:
         self.desk = desk
         self.keys = Keys(desk)
         self.replays = Replays(desk)
-        self.table = [*SESSIONS, *DIRECTORS, *extensions(desk.registry.operations.values())]
-        self.commands = {each.name: each for each in self.table}
-        self.commands |= {alias: self.commands[name] for alias, name in ALIASES.items()}
-        self.shapes = {name: each.shape for name, each in self.commands.items()}
-        self.listing = msgspec.json.encode([_listed(each) for each in self.table])
+
+    # Made when first asked for: they take some 50 ms, and a control that comes back has none to spare.
+
+    @cached_property
+    def table(self) -> list[Command]:
+        """Every command, in the order in which they are listed."""
+        return [*SESSIONS, *DIRECTORS, *extensions(self.desk.registry.operations.values())]
+
+    @cached_property
+    def commands(self) -> dict[str, Command]:
+        """Every command by each of its names."""
+        named = {each.name: each for each in self.table}
+        return named | {alias: named[name] for alias, name in ALIASES.items()}
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """What the grammar is to know of each name."""
+        return {name: each.shape for name, each in self.commands.items()}
+
+    @cached_property
+    def listing(self) -> bytes:
+        """The answer to GET."""
+        return msgspec.json.encode([_listed(each) for each in self.table])
 
     def room(self, request: Request) -> int:
         return ROOM

@@ -11,7 +11,7 @@ A refusal is {"error": CODE, "message": SENTENCE} with the meaning's status, and
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -56,12 +56,16 @@ class Native:
     def __init__(self, desk: Desk, metrics: Metrics) -> None:
         self.desk = desk
         self.metrics = metrics
-        self.openapi = msgspec.json.encode(document(desk.registry))
         self.pages: dict[str, Handler] = {
             "/operations": self._listing,
             "/openapi.json": self._document,
             "/metrics": self._metrics,
         }
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The document, made when first asked for: that takes some 50 ms, which a control that comes back has not."""
+        return msgspec.json.encode(document(self.desk.registry))
 
     def room(self, request: Request) -> int:
         return ROOM
