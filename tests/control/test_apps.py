@@ -112,7 +112,7 @@ async def whole(market: Market) -> bool:
     if app is None:
         return market.places() == []
     wanted = [(number, app.release, "running") for number in range(1, app.structure.get("web", 0) + 1)]
-    return market.places() == wanted and not await market.store.apps.proposed()
+    return market.places() == wanted and not app.ending and not await market.store.apps.proposed()
 
 
 @pytest.mark.parametrize("what", ["scale up", "scale down", "roll", "delete"])
@@ -137,6 +137,8 @@ async def test_killed_at_any_point_its_successor_leaves_the_app_as_it_was_or_as_
         app = await market._app
         count = len(market.places())
         assert count in {"scale up": {2, 4}, "scale down": {1, 2}, "roll": {2}, "delete": {0, 2}}[what]
+        if what == "delete":
+            assert (app is None) == (count == 0)
         if what == "roll" and app is not None:
             assert market.words() == (["new"] * 2 if app.release > 1 else [None] * 2)
         work.cancel()
@@ -266,3 +268,16 @@ async def test_when_the_engine_goes_away_in_a_scale_what_it_made_is_removed_once
         assert asyncio.get_running_loop().time() < deadline, market.places()
         await asyncio.sleep(0.02)
     assert [number for number, _, _ in market.places()] == [1]
+
+
+async def test_an_app_that_is_deleted_while_the_engine_is_away_is_gone_once_it_is_there_again(market: Market) -> None:
+    await market.scale(2)
+    market.engine.leave()
+    assert (await refused(market.delete()))[0] == "driver.unavailable"
+    assert (await market.app()).ending
+    market.engine.away = False
+    deadline = asyncio.get_running_loop().time() + 60
+    while await market._app is not None:
+        assert asyncio.get_running_loop().time() < deadline, market.places()
+        await asyncio.sleep(0.02)
+    assert (market.places(), market.engine.lives) == ([], {})

@@ -485,6 +485,28 @@ async def test_operations_on_an_app_wait_for_each_other_and_give_up(deis: Apps) 
         assert (await deis.ask("GET", "/apps/shop", by="bob")).status == 200
 
 
+async def test_an_app_whose_deletion_has_begun_is_changed_no_more_and_goes(deis: Apps) -> None:
+    await deis.made("shop")
+    await deis.scaled("shop", web=1)
+    deis.fleet.engine.leave()
+    assert (await deis.ask("DELETE", "/apps/shop", by="bob")).status == 503
+    for path, sent in (
+        ("scale", {"web": 2}), ("config", {"values": {"A": 1}}), ("builds", {"image": "web"}),
+        ("containers/restart", b""),
+    ):  # fmt: skip
+        assert said(await deis.ask("POST", f"/apps/shop/{path}", sent, by="bob")) == BUSY
+    deis.fleet.engine.away = False
+    deadline = asyncio.get_running_loop().time() + 60
+    while (await deis.ask("GET", "/apps/shop", by="bob")).status == 200:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    assert (deis.fleet.engine.lives, deis.house.control.reconciler.all()) == ({}, [])
+    records: list[Any] = [each for each in await deis.house.audit() if each.operation == "apps.delete"]
+    assert [(each.name, each.outcome) for each in records][::-1] == [
+        ("bob", "begun"), ("bob", "driver.unavailable"), ("bob", "done")
+    ]  # fmt: skip
+
+
 async def test_many_at_once_end_in_one_clear_state(deis: Apps) -> None:
     await deis.made("shop")
     wanted = [{"web": count} for count in (3, 1, 2, 4, 0, 2)]

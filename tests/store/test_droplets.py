@@ -240,15 +240,19 @@ async def test_an_app_takes_all_that_was_its_own_with_it(store: Store) -> None:
     app = await store.apps.get("shop")
     assert app is not None
     assert app.structure == {"web": 2}
-    await store.apps.emptied("shop")
+    assert await refused(store.apps.delete("shop")) == "app.unknown"
+    await store.apps.end("shop", replace(RECORD, operation="apps.delete"))
     app = await store.apps.get("shop")
     assert app is not None
-    assert app.structure == {}
-    await store.apps.delete("shop", RECORD)
+    assert (app.structure, app.ending) == ({}, True)
+    assert len(await store.audit.page(RecordFilter())) == 5
+    await store.apps.delete("shop")
     for table in ("apps", "collaborators", "releases", "app_notes"):
         assert await count(store, table) == 0
-    assert await refused(store.apps.delete("shop", RECORD)) == "app.unknown"
-    assert len(await store.audit.page(RecordFilter())) == 6
+    assert await refused(store.apps.delete("shop")) == "app.unknown"
+    assert await refused(store.apps.end("shop", RECORD)) == "app.unknown"
+    newest, *before = await store.audit.page(RecordFilter())
+    assert (newest.operation, len(before)) == ("apps.delete", 5)
 
 
 async def test_the_last_thousand_notes_stay(store: Store) -> None:

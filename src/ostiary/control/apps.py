@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from ostiary.control.call import Call
 from ostiary.control.charge import Droplet
 from ostiary.control.control import Control
+from ostiary.control.formations import busy
 from ostiary.control.registry import operation
 from ostiary.core.apps import (
     Value,
@@ -175,11 +176,17 @@ def unknown() -> NotFound:
 
 
 @asynccontextmanager
-async def held(control: Control, call: Call, ident: str, *, own: bool = False) -> AsyncIterator[App]:
-    """The app, changed by nobody else. Refuses as `reach`, and Conflict `app.busy`."""
-    await reach(control, call, ident, own=own)
+async def held(control: Control, call: Call, ident: str, *, to_delete: bool = False) -> AsyncIterator[App]:
+    """The app, changed by nobody else. Refuses as `reach`, and Conflict `app.busy`.
+
+    One whose deletion has begun is changed no more; to delete it again is no change.
+    """
+    await reach(control, call, ident, own=to_delete)
     async with control.formations.held(ident):
-        yield await reach(control, call, ident, own=own)
+        app = await reach(control, call, ident, own=to_delete)
+        if app.ending and not to_delete:
+            raise busy(ident)
+        yield app
 
 
 async def begin(control: Control, call: Call) -> None:

@@ -82,7 +82,7 @@ async def foresee_delete(control: Control, call: Call, params: OneApp) -> list[s
 @operation("apps.delete", permission=OWN, also=(ALL,), target="app", preview=foresee_delete)
 async def delete(control: Control, call: Call, params: OneApp) -> Deleted:
     """Drain and remove all droplets of an app, then the app."""
-    async with held(control, call, params.app, own=True) as app:
+    async with held(control, call, params.app, to_delete=True) as app:
         await begin(control, call)
         await control.formations.delete(app, call.done(control.clock()))
     return Deleted(app.id)

@@ -1,8 +1,9 @@
 """Formations: the droplets of each app, brought to its structure and its release by one operation at a time.
 
 A release is proposed before the first droplet follows it, and in force when the last one does. A structure is kept when
-the new droplets serve and before the surplus goes. So whatever control dies in, `mend` brings an app back to one state
-that it was in: what follows a release that is not in force is taken back, what exceeds the structure is removed.
+the new droplets serve and before the surplus goes, and that an app is to be deleted before its droplets go. So whatever
+control dies in, `mend` brings an app back to one state that it was in: what follows a release that is not in force is
+taken back, what exceeds the structure is removed; and the deletion of an app goes on.
 """
 
 import asyncio
@@ -71,7 +72,7 @@ class Formations:
         while page := (await self._apps.page(None, PAGE, offset))[0]:
             offset += len(page)
             for app in page:
-                if app.id in cut or self._astray(app):
+                if app.id in cut or app.ending or self._astray(app):
                     self._mend_later(app.id)
 
     async def close(self) -> None:
@@ -88,7 +89,7 @@ class Formations:
             async with asyncio.timeout(seconds(self._rules().lock_timeout)):
                 await lock.acquire()
         except TimeoutError:
-            raise Conflict("app.busy", f"Another operation on {ident} is in progress.") from None
+            raise busy(ident) from None
         try:
             yield
         finally:
@@ -185,11 +186,17 @@ class Formations:
                 await self._fleet.restart(place.name)
 
     async def delete(self, app: App, record: Record) -> None:
-        """Drain and remove all droplets, then the app."""
-        # Who finds it half removed removes the rest.
-        await self._apps.emptied(app.id)
+        """Drain and remove all droplets, then the app. What is refused or cut off in the middle goes on later."""
+        await self._apps.end(app.id, record)
+        try:
+            await self._end(app)
+        except Refusal:
+            self._mend_later(app.id)
+            raise
+
+    async def _end(self, app: App) -> None:
         await self._remove([place for place, _ in self._fleet.of_app(app.id)])
-        await self._apps.delete(app.id, record)
+        await self._apps.delete(app.id)
 
     async def _add(self, places: Sequence[Place], recipes: Mapping[str, Recipe]) -> None:
         """Create droplets, all at once. Refuses what the first that fails refuses, when the others have ended too."""
@@ -232,7 +239,10 @@ class Formations:
         return bool(_surplus(app, places)) or any(place.release > app.release for place in places)
 
     async def _mend(self, app: App) -> None:
-        """Have the droplets be what is in force."""
+        """Have the droplets be what is in force; an app whose deletion has begun is deleted."""
+        if app.ending:
+            await self._end(app)
+            return
         release, choice = await self.current(app)
         placed = self._fleet.of_app(app.id)
         surplus = _surplus(app, [place for place, _ in placed])
@@ -277,7 +287,7 @@ class Formations:
                 except (Unavailable, Conflict) as refusal:
                     log.warning("App %s is not mended yet: %s", ident, refusal.message)
                 else:
-                    log.info("App %s is at release %d again", ident, app.release)
+                    log.info("App %s %s", ident, "is gone" if app.ending else f"is at release {app.release} again")
                     return
             await asyncio.sleep(RETRY)
 
@@ -288,6 +298,11 @@ class Formations:
             log.error("An app cannot be mended: %s", failure.message)
         elif failure is not None:
             log.error("A task of apps failed", exc_info=failure)
+
+
+def busy(ident: str) -> Conflict:
+    """What an app is called that something else is done to."""
+    return Conflict("app.busy", f"Another operation on {ident} is in progress.")
 
 
 def choice_of(app: App, release: Release) -> Choice:

@@ -14,7 +14,8 @@ MOST_NOTES = 1000
 """Of an app."""
 
 _APP = """
-SELECT a.number, a.id, a.uuid, a.owner, COALESCE(u.name, ''), a.template, a.release, a.structure, a.created, a.updated
+SELECT a.number, a.id, a.uuid, a.owner, COALESCE(u.name, ''), a.template, a.release, a.structure, a.created, a.updated,
+  a.deletion IS NOT NULL
 FROM apps a LEFT JOIN users u ON u.id = a.owner
 """
 _GET = f"{_APP} WHERE a.id = :id"
@@ -34,7 +35,8 @@ ON CONFLICT (id) DO NOTHING
 """
 _TRANSFER = "UPDATE apps SET owner = :owner, updated = :at WHERE number = :number"
 _SCALED = "UPDATE apps SET structure = :structure, updated = :at WHERE number = :number"
-_EMPTIED = "UPDATE apps SET structure = '{}' WHERE id = :id"
+_END = "UPDATE apps SET structure = '{}', deletion = :deletion WHERE number = :number"
+_DELETION = "SELECT number, deletion FROM apps WHERE id = :id AND deletion IS NOT NULL"
 _SETTLE = "UPDATE apps SET release = :release, template = :template, updated = :at WHERE number = :number"
 _SHARE = "INSERT INTO collaborators (app, user_number) VALUES (:number, :user) ON CONFLICT DO NOTHING"
 _UNSHARE = "DELETE FROM collaborators WHERE app = :number AND user_number = :user"
@@ -76,11 +78,12 @@ _PARTS = ("collaborators WHERE app", "releases WHERE app", "app_notes WHERE app"
 
 _encode = msgspec.json.Encoder().encode
 _structure = msgspec.json.Decoder(dict[str, int]).decode
+_record = msgspec.json.Decoder(Record).decode
 
 
 def _app(row: Row) -> App:
-    ident, text, times = row[:7], row[7], row[8:]
-    return App(*(*ident, _structure(text), *times))
+    *plain, text, created, updated, ending = row
+    return App(*(*plain, _structure(text), created, updated, bool(ending)))
 
 
 def _release(row: Row | None) -> Release | None:
@@ -90,8 +93,12 @@ def _release(row: Row | None) -> Release | None:
 def _number(sql: Sql, ident: str) -> int:
     row = sql.row(_NUMBER, id=ident)
     if row is None:
-        raise NotFound("app.unknown", "There is no such app")
+        raise _unknown()
     return int(row[0])
+
+
+def _unknown() -> NotFound:
+    return NotFound("app.unknown", "There is no such app")
 
 
 def _add_release(sql: Sql, app: int, release: Release) -> None:
@@ -166,12 +173,20 @@ class SqlApps:
 
         await self._writer.each(unit)
 
-    async def delete(self, ident: str, record: Record) -> None:
+    async def end(self, ident: str, record: Record) -> None:
         def unit(sql: Sql) -> None:
-            number = _number(sql, ident)
+            sql.change(_END, number=_number(sql, ident), deletion=_encode(record).decode())
+
+        await self._writer.each(unit)
+
+    async def delete(self, ident: str) -> None:
+        def unit(sql: Sql) -> None:
+            row = sql.row(_DELETION, id=ident)
+            if row is None:
+                raise _unknown()
             for part in _PARTS:
-                sql.change(f"DELETE FROM {part} = :number", number=number)
-            log(sql, "app.deleted", ident, record)
+                sql.change(f"DELETE FROM {part} = :number", number=row[0])
+            log(sql, "app.deleted", ident, _record(row[1]))
 
         await self._writer.each(unit)
 
@@ -204,9 +219,6 @@ class SqlApps:
             log(sql, "app.scaled", ident, record)
 
         await self._writer.each(unit)
-
-    async def emptied(self, ident: str) -> None:
-        await self._writer.each(lambda sql: sql.change(_EMPTIED, id=ident))
 
     async def release(self, ident: str, number: int = 0) -> Release | None:
         return _release(await self._reader.each(lambda sql: sql.row(_RELEASE, id=ident, number=number)))

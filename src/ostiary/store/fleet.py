@@ -62,6 +62,8 @@ class App(Struct, frozen=True):
     """Process type -> how many droplets, as it was scaled."""
     created: int
     updated: int
+    ending: bool = False
+    """Its deletion has begun."""
 
 
 class Release(Struct, frozen=True):
@@ -139,8 +141,14 @@ class Apps(Protocol):
     async def transfer(self, ident: str, owner: int, most: int, record: Record) -> None:
         """Give it to another user. Refuses NotFound `app.unknown`, Conflict `apps.full`: that user has `most`."""
 
-    async def delete(self, ident: str, record: Record) -> None:
-        """Forget it with all that belongs to it. Refuses NotFound `app.unknown`."""
+    async def end(self, ident: str, record: Record) -> None:
+        """Keep that its deletion has begun: there are to be no droplets. `record` goes into the audit when it is gone.
+
+        Refuses NotFound `app.unknown`.
+        """
+
+    async def delete(self, ident: str) -> None:
+        """Forget one whose deletion has begun, with all that belongs to it. Refuses NotFound `app.unknown`."""
 
     async def share(self, ident: str, user: int, record: Record) -> None:
         """Let `user` work with it; again: nothing happens. Refuses NotFound `app.unknown`."""
@@ -156,9 +164,6 @@ class Apps(Protocol):
 
     async def scaled(self, ident: str, structure: Mapping[str, int], record: Record) -> None:
         """Keep how many droplets of each type there are to be. Refuses NotFound `app.unknown`."""
-
-    async def emptied(self, ident: str) -> None:
-        """Keep that there are to be none any more: its deletion has begun."""
 
     async def release(self, ident: str, number: int = 0) -> Release | None:
         """A release; 0: the one in force."""
