@@ -11,7 +11,8 @@ from pathlib import Path
 from ostiary.link.messages import Report, RouteCount
 
 BUCKETS = 36
-"""Latency buckets: powers of two of a microsecond, the last for everything above 2**35 (ten hours)."""
+LAST_BUCKET = BUCKETS - 1
+"""Latency buckets: powers of two of a microsecond, the last for everything from 2**34 on (five hours)."""
 _REFERENCES_FROM_HERE = 2
 """The table's and the argument's own, as sys.getrefcount counts."""
 MOST_PENDING = 1_000
@@ -93,7 +94,8 @@ class AccessLog:
     def __init__(self, counters: Counter[str]) -> None:
         self.lines: list[bytes] = []
         self._counters = counters
-        self._target = ""
+        self.on = False
+        """Whether lines go anywhere."""
         self._fd = -1
         self._batches: queue.SimpleQueue[tuple[int, list[bytes]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -106,16 +108,12 @@ class AccessLog:
         self.flush()
         old = self._fd
         self._fd = _open(target)
+        self.on = self._fd >= 0
         if old > 2:
             self._batches.put((old, []))
-        if self._fd >= 0 and self._thread is None:
+        if self.on and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
             self._thread.start()
-
-    @property
-    def on(self) -> bool:
-        """Whether lines go anywhere."""
-        return self._fd >= 0
 
     def flush(self) -> None:
         """Hand what was collected to the writer."""

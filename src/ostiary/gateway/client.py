@@ -5,14 +5,15 @@ from collections.abc import Collection, Set
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
-from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestLine, unfinished
+from ostiary.core.http1 import BadMessage, RequestLine, unfinished
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
+from ostiary.gateway.body import RequestBody
 from ostiary.gateway.director import Assigned, Key
-from ostiary.gateway.exchange import COLLECT, NEVER, Exchange
+from ostiary.gateway.exchange import NEVER, Exchange
 from ostiary.gateway.fields import Peer, RequestFields, is_trusted
-from ostiary.gateway.generation import Match
-from ostiary.gateway.sessions import SLOW, Tally
+from ostiary.gateway.recording import record
+from ostiary.gateway.sessions import Tally
 
 if TYPE_CHECKING:
     from ostiary.gateway.worker import Worker
@@ -43,9 +44,8 @@ class Client(asyncio.Protocol):
     """One connection of a client. `deadline` (monotonic ns) is looked at by the worker's tick."""
 
     __slots__ = (
-        "_before", "_block", "_ended", "_fields", "_full", "_held", "_left", "_partial", "_signed", "_total",
-        "assigned", "buffer", "chunks", "deadline", "exchange", "log", "paused", "peer", "phase", "received", "tally",
-        "transport", "worker",
+        "_before", "_block", "_ended", "_fields", "_full", "_held", "_partial", "_signed", "_unread", "assigned",
+        "buffer", "deadline", "exchange", "log", "paused", "peer", "phase", "received", "tally", "transport", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -53,6 +53,8 @@ class Client(asyncio.Protocol):
     tally: Tally
     """What the user of the last admission did here."""
     _fields: RequestFields
+    _unread: RequestBody
+    """What was not read yet of the request under way, where it has a body."""
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
@@ -60,7 +62,6 @@ class Client(asyncio.Protocol):
         self.phase = IDLE
         self.deadline = NEVER
         self.buffer = b""
-        self.chunks: ChunkDecoder | None = None
         self.log = b""
         self.received = 0
         self._signed: dict[str, Tally] | None = None
@@ -69,8 +70,6 @@ class Client(asyncio.Protocol):
         """What directors' users on this connection have used of late."""
         self._before: Set[Assigned] = frozenset()
         """And before that."""
-        self._left = 0
-        self._total = 0
         self._block = b"\0"
         self._partial = False
         self.paused = False
@@ -126,7 +125,7 @@ class Client(asyncio.Protocol):
             exchange.drop_backend()
             exchange.status = exchange.status if phase == TUNNEL else CLIENT_GONE
             exchange.why = exchange.why or ("" if phase == TUNNEL else "client left")
-            self._account()
+            record(self, self.exchange.match)
         self.worker.left(self)
 
     def pause_writing(self) -> None:
@@ -179,7 +178,7 @@ class Client(asyncio.Protocol):
         exchange.request_id = fields.request_id or worker.next_id()
         exchange.close = fields.close or worker.closing
         if fields.has_body:
-            self._announced(fields)
+            exchange.request_done, self._unread = False, RequestBody(fields)
         exchange.begin(now)
 
     def _read_fields(self, line: RequestLine, block: bytes) -> RequestFields:
@@ -229,24 +228,17 @@ class Client(asyncio.Protocol):
         self.transport.write(answer)
         exchange.status, exchange.why, exchange.sent = status, why, len(text)
         exchange.heads = len(answer) - len(text)
-        self._record(worker.no_match)
+        record(self, worker.no_match)
         self._linger()
 
     # -- bodies
-
-    def _announced(self, fields: RequestFields) -> None:
-        self.exchange.request_done = False
-        self._total = 0
-        if fields.chunked:
-            self.chunks = ChunkDecoder()
-        else:
-            self.chunks, self._left = None, fields.length
 
     def read_body(self) -> None:
         """Read the request body from now on; what came ahead first."""
         if self.exchange.request_done:
             return
         self.phase = READ
+        self._unread.most = self._most()
         self.deadline = min(self.worker.now + self.worker.settings.body_timeout * 1000, self.exchange.stop)
         ahead, self.buffer = self.buffer, b""
         self._resume()
@@ -256,38 +248,19 @@ class Client(asyncio.Protocol):
     def _body(self, data: bytes) -> None:
         if not self._full:
             self.deadline = min(self.worker.now + self.worker.settings.body_timeout * 1000, self.exchange.stop)
-        if self.chunks is None:
-            left = self._left - len(data)
-            self._left = max(left, 0)
-            self._take([data] if left >= 0 else [data[:left]], left <= 0, b"" if left >= 0 else data[left:])
-            return
         try:
-            pieces = self.chunks.feed(data)
+            pieces, done, rest = self._unread.feed(data)
         except BadMessage as bad:
             self._broken(bad)
             return
-        self._total += sum(map(len, pieces))
-        if self._total > self._most():
-            self._broken(BadMessage(413, "body too large"))
-            return
-        self._take(pieces, self.chunks.done, self.chunks.rest)
+        if done:
+            self.phase, self.buffer = BUSY, rest
+            self.exchange.request_done = True
+        self.exchange.body_data(pieces, done)
 
     def _most(self) -> int:
         most = self.exchange.target.rules.max_body
-        return min(most, self.worker.settings.max_buffered_body) if self.exchange.sink == COLLECT else most
-
-    def _take(self, pieces: list[bytes], done: bool, rest: bytes) -> None:
-        exchange = self.exchange
-        if not done:
-            exchange.body_data(pieces, False)
-            return
-        self.phase = BUSY
-        self.buffer = rest
-        self.chunks = None
-        exchange.request_done = True
-        exchange.body_data(pieces, True)
-        if exchange.sink == COLLECT:
-            exchange.collected()
+        return most if self.exchange.request_sink is None else min(most, self.worker.settings.max_buffered_body)
 
     def _broken(self, bad: BadMessage) -> None:
         """The body turns out to be malformed or too large in the middle of the exchange."""
@@ -302,13 +275,12 @@ class Client(asyncio.Protocol):
         exchange = self.exchange
         if exchange.request_done:
             return True
-        return self.chunks is None and self._left <= MOST_SKIPPED and not exchange.fields.expect
+        return self._unread.shorter(MOST_SKIPPED) and not exchange.fields.expect
 
     def _skip(self, data: bytes) -> None:
-        left = self._left - len(data)
-        self._left = max(left, 0)
-        if left <= 0:
-            self.buffer = data[len(data) + left :] if left else b""
+        _, done, rest = self._unread.feed(data)
+        if done:
+            self.buffer = rest
             self._next()
 
     def _ahead(self, data: bytes) -> None:
@@ -340,7 +312,7 @@ class Client(asyncio.Protocol):
 
     def close_tunnel(self) -> None:
         """The other side has ended: say what is left to say, then end."""
-        self._account()
+        record(self, self.exchange.match)
         self.phase = CLOSING
         self.deadline = self.worker.now + self.worker.settings.write_timeout * 1000
         self.transport.close()
@@ -355,7 +327,7 @@ class Client(asyncio.Protocol):
     def finish(self) -> None:
         """The answer is written: account for it, then the next request, or the end."""
         exchange = self.exchange
-        self._record(exchange.match)
+        record(self, exchange.match)
         if self.worker.streams:
             self.worker.streams.discard(exchange)
         if exchange.backend is not None:
@@ -427,7 +399,7 @@ class Client(asyncio.Protocol):
         self.exchange.why = why
         self.exchange.drop_backend()
         if self.phase in (BUSY, READ, TUNNEL):
-            self._account()
+            record(self, self.exchange.match)
         self.phase = CLOSING
         self.transport.abort()
 
@@ -617,43 +589,3 @@ class Client(asyncio.Protocol):
             self._end_idle()
         else:
             self.abort(why)
-
-    # -- accounting
-
-    def _account(self) -> None:
-        self._record(self.exchange.match)
-
-    def _record(self, match: Match) -> None:
-        exchange, worker, stat = self.exchange, self.worker, match.stat
-        status = exchange.status
-        took = (monotonic_ns() - exchange.started) // 1000
-        if not stat.statuses:
-            stat.begin()
-        statuses = stat.statuses
-        statuses[status] = statuses.get(status, 0) + 1
-        bits = took.bit_length()
-        stat.latencies[bits if bits < 36 else 35] += 1
-        stat.microseconds += took
-        tally = self.tally
-        tally.last = exchange.started + took * 1000
-        tally.exchanges += 1
-        tally.micros += took
-        tally.read_bytes += self.received
-        tally.write_bytes += exchange.sent + exchange.heads
-        self.received = 0
-        if exchange.admitted is not None:
-            tally.admitted += 1
-        if took > SLOW or status >= 500:
-            worker.sessions.slow(tally, match.target.name if match.target else "", took, exchange.sent)
-        log = worker.log
-        if log.on:
-            admitted = exchange.admitted
-            why = b',"why":"%s"' % exchange.why.encode() if exchange.why else b""
-            log.lines.append(
-                b'{"time":"%s",%s%s%s"status":%d,"bytes":%d,"microseconds":%d,"request_id":"%s"%s}\n' % (
-                    worker.stamp, match.log, self.log, admitted.log if admitted is not None else b"", status,
-                    exchange.sent, took, exchange.request_id, why,
-                )
-            )  # fmt: skip
-            if len(log.lines) >= 256:
-                log.flush()

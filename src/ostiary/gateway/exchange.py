@@ -12,26 +12,23 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from ostiary.core.snapshot import RouteLimit
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
 from ostiary.gateway.backend import Backend
 from ostiary.gateway.backend_connection import BackendConnection
-from ostiary.gateway.cells import Cell
 from ostiary.gateway.director import Assigned, Director, nobody
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.generation import NO_TOKEN, PUBLIC, USER_TOKEN, Match, Target
-from ostiary.gateway.plugged import PluginFailed, replace_body, request_of, response_of, response_start, rewritten, run
-from ostiary.gateway.plugins import Refuse, Request, Response
-from ostiary.gateway.response_head import ResponseHead
+from ostiary.gateway.limiting import cell_of, draw, take
+from ostiary.gateway.plugging import Plugging
+from ostiary.gateway.response_head import NO_BODY, ResponseHead
 from ostiary.gateway.upstream import Upstream
 from ostiary.link.messages import Question
 
 if TYPE_CHECKING:
     from ostiary.gateway.client import Client
     from ostiary.gateway.worker import Worker
-
-FORWARD, COLLECT = range(2)
-"""What becomes of a request body: to the backend as it comes, or kept whole for a plug-in."""
 
 NEVER = 1 << 62
 SLACK = 500_000_000
@@ -44,10 +41,10 @@ class Exchange:
     """The steps of one exchange; `client` is the connection that it came on."""
 
     __slots__ = (
-        "_chunked_out", "_collected", "_held", "_late", "_override", "_payload", "_reaching", "_response", "_retried",
-        "_tried", "_waiting", "admitted", "assigned", "backend", "bodiless", "chosen", "client", "close", "fields",
-        "head_sent", "heads", "limits", "match", "request_done", "request_id", "sent", "simple", "sink", "started",
-        "status", "stop", "target", "ticket", "transport", "upgrading", "why", "worker",
+        "_chunked_out", "_late", "_plugging", "_reaching", "_retried", "_tried", "admitted", "assigned",
+        "backend", "bodiless", "chosen", "client", "close", "fields", "head_sent", "heads", "limits", "match",
+        "request_done", "request_id", "request_sink", "response_sink", "sent", "simple", "started", "status", "stop",
+        "target", "ticket", "transport", "upgrading", "waiting", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -66,7 +63,8 @@ class Exchange:
         self.assigned: Assigned | None = None
         """Of a director's user, likewise."""
         self.match = worker.no_match
-        self._waiting: Callable[[], object] | None = None
+        self.waiting: Callable[[], object] | None = None
+        """What calls off the callback that is waited for."""
         self._reaching = -1
         """The ticket of the last wait for a connection."""
         self.reset()
@@ -89,15 +87,14 @@ class Exchange:
         """Nothing but passing on: no body to send, no plug-in, no retry; the response may go out in one write."""
         self.bodiless = False
         self.upgrading = False
-        self.sink = FORWARD
-        self._collected: list[bytes] = []
-        self._held = 0
-        self._response: Response | None = None
+        self._plugging: Plugging | None = None
+        self.request_sink: Plugging | None = None
+        """Who takes the request body in the backend's place."""
+        self.response_sink: Plugging | None = None
+        """Who takes the response body in the client's place."""
         self._chunked_out = False
         self._retried = False
         self._tried: set[Backend] | None = None
-        self._override: tuple[bytes, bytes] | None = None
-        self._payload = b""
         self.stop = NEVER
         self._late: int | Callable[[], None] = 504
 
@@ -115,7 +112,7 @@ class Exchange:
             self.stop = now + rules.timeout
         if rules.kind == PUBLIC:
             if rules.limit:
-                self._limit_route(now)
+                self._limit(rules.limit, now)
             else:
                 self._act(now)
             return
@@ -155,7 +152,7 @@ class Exchange:
 
     def answered(self, admitted: Admitted | None, now: int) -> None:
         """Control has said what the token stands for (None: nothing)."""
-        self._waiting = None
+        self.waiting = None
         if admitted is None:
             self._not_valid()
             return
@@ -175,10 +172,10 @@ class Exchange:
         if admitted.user != self.client.tally.user:
             self.client.sign(admitted)
         cell = admitted.cell
-        if cell is None or self._take(cell, now):
+        if cell is None or take(self, cell, now):
             self._allow(now)
         else:
-            self._draw(cell, now, self._allow)
+            draw(self, cell, now, self._allow)
 
     def _allow(self, now: int) -> None:
         """The token passes; does it pass here?"""
@@ -190,7 +187,7 @@ class Exchange:
         elif rules.kind == NO_TOKEN or (rules.kind == USER_TOKEN and not admitted.user):
             self._forbid(answers.TYPE_NOT_VALID, "token type not valid")
         elif rules.limit:
-            self._limit_route(now)
+            self._limit(rules.limit, now)
         else:
             self._act(now)
 
@@ -200,64 +197,12 @@ class Exchange:
 
     # -- limit
 
-    def _limit_route(self, now: int) -> None:
-        limit = self.target.rules.limit
-        if limit is None:
-            return
-        subject = self._subject(limit.by)
-        cell = self.worker.cells.of(f"route {limit.name} {subject}".encode(), limit.limit, limit.name)
-        if self._take(cell, now):
+    def _limit(self, limit: RouteLimit, now: int) -> None:
+        cell = cell_of(self, limit)
+        if take(self, cell, now):
             self._act(now)
         else:
-            self._draw(cell, now, self._act)
-
-    def _subject(self, by: str) -> str:
-        admission = self.admitted.admission if self.admitted else None
-        if by == "route":
-            return ""
-        if admission and by == "user" and admission.user:
-            return f"user {admission.user}"
-        if admission and by != "address":
-            return f"client {admission.client}"
-        return f"address {self.fields.address}"
-
-    def _take(self, cell: Cell, now: int) -> bool:
-        """Take one request from `cell`, if it has one at hand."""
-        if not cell.left or now >= cell.until:
-            return False
-        cell.left -= 1
-        if cell.left < cell.low and not cell.asked:
-            self.worker.draw(cell)
-        if self.worker.settings.ratelimit_headers:
-            self.limits += cell.told()
-        return True
-
-    def _draw(self, cell: Cell, now: int, then: Callable[[int], None]) -> None:
-        """Nothing is at hand: refuse if control refused lately, else ask it and wait."""
-        if now < cell.refused_until:
-            self._limited(cell, (cell.refused_until - now) // 1000)
-            return
-
-        def drawn(wait: int) -> None:
-            self._waiting = None
-            if wait:
-                self._limited(cell, wait)
-                return
-            if self.worker.settings.ratelimit_headers:
-                self.limits += cell.told()
-            then(monotonic_ns())
-
-        want = cell.wait(drawn)
-        if want is not None and not self.worker.draw_now(cell, want):
-            cell.leave(drawn)
-            drawn(cell.alone(now // 1000))
-            return
-        self.wait(lambda: cell.leave(drawn), now + SOON, lambda: drawn(cell.alone(monotonic_ns() // 1000)))
-
-    def _limited(self, cell: Cell, wait: int) -> None:
-        seconds = max(1, -(-wait // 1_000_000))
-        self.limits += cell.exhausted(seconds)
-        self.refuse(429, None, b"retry-after: %d\r\n" % seconds, "rate limit")
+            draw(self, cell, now, self._act)
 
     # -- act
 
@@ -270,7 +215,7 @@ class Exchange:
             if fields.expect and not self.client.buffer:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if rules.plain and fields.plain and not self.match.head:
-            self._choose(now)
+            self.choose(now)
             return
         self.simple = False
         self.upgrading = bool(fields.upgrade)
@@ -278,80 +223,16 @@ class Exchange:
             self.refuse(503, None, b"retry-after: 1\r\n", "tunnels are stopped")
             return
         self.bodiless = self.match.head
-        if not rules.actions and not rules.filters:
-            self._choose(now)
-        elif rules.body_actions and fields.has_body:
-            self._collect(rules.max_body)
+        if rules.actions or rules.filters:
+            self._plugging = Plugging(self)
+            self._plugging.begin()
         else:
-            self._run_actions(b"")
-
-    def _collect(self, max_body: int) -> None:
-        if self.fields.length > min(max_body, self.worker.settings.max_buffered_body):
-            self.refuse(413, None, b"", "body too large to be held for a plug-in")
-            return
-        self.sink = COLLECT
-        self.client.read_body()
-
-    def collected(self) -> None:
-        """The whole request body is there, for the plug-ins."""
-        body, self._collected = b"".join(self._collected), []
-        self._run_actions(body)
-
-    def _run_actions(self, body: bytes) -> None:
-        try:
-            request = request_of(self, body)
-            pending = run(self.target.rules.actions, self.target.rules.async_actions, request)
-        except Refuse as refusal:
-            self._refused(refusal)
-            return
-        except PluginFailed as defect:
-            self._plugin_failed(defect)
-            return
-        if pending is None:
-            self._acted(request)
-        else:
-            self._await(pending, lambda: self._acted(request))
-
-    def _await(self, pending: "asyncio.Task[None]", then: Callable[[], None]) -> None:
-        ticket = self.ticket
-
-        def done(task: asyncio.Task[None]) -> None:
-            if task.cancelled() or not self.waits_for(ticket):
-                return
-            defect = task.exception()
-            if isinstance(defect, Refuse):
-                self._refused(defect)
-            elif isinstance(defect, PluginFailed):
-                self._plugin_failed(defect)
-            else:
-                then()
-
-        pending.add_done_callback(done)
-        self.wait(pending.cancel, monotonic_ns() + self.target.upstream.timeout, 504)
-
-    def _refused(self, refusal: Refuse) -> None:
-        headers = b"".join(f"{n}: {v}\r\n".encode("latin-1") for n, v in refusal.headers.items())
-        self.refuse(refusal.status, refusal.body, headers, "action refused")
-
-    def _plugin_failed(self, defect: PluginFailed) -> None:
-        self.worker.log_defect(str(defect), self.target.name, self.request_id)
-        self._response = None
-        self.drop_backend()
-        self.refuse(500, b"" if self.target.rules.compat else None, b"", "plug-in failed")
-
-    def _acted(self, request: Request) -> None:
-        collected = self.sink == COLLECT
-        try:
-            self._override = rewritten(request, self.fields, collected)
-        except PluginFailed as defect:
-            self._plugin_failed(defect)
-            return
-        self._payload = request.body if collected else b""
-        self._choose(monotonic_ns())
+            self.choose(now)
 
     # -- choose a backend, forward
 
-    def _choose(self, now: int) -> None:
+    def choose(self, now: int) -> None:
+        """The request is as it is to go to a backend: to which?"""
         upstream = self.target.upstream
         backend = upstream.only if self._tried is None else None
         if backend is None:
@@ -402,7 +283,7 @@ class Exchange:
 
     def placed(self, assigned: Assigned | None, backend: Backend | None, now: int) -> None:
         """Control has said where this goes."""
-        self._waiting = None
+        self.waiting = None
         if assigned is not None:
             self._assign(assigned, now)
         elif backend is not None:
@@ -438,15 +319,14 @@ class Exchange:
         if upstream.director is not None or upstream.choose(now, self._tried) is None:
             self.refuse_backend(504 if timed_out else 502, "no backend could be reached")
         else:
-            self._choose(now)
+            self.choose(now)
 
     def _send(self, connection: BackendConnection, now: int) -> None:
         self.backend = connection
         fields, match, target = self.fields, self.match, self.target
-        if self._override is None:
-            start, kept = match.start, fields.kept
-        else:
-            start, kept = self._override
+        start, kept, payload = match.start, fields.kept, b""
+        if self._plugging is not None:
+            (start, kept), payload = self._plugging.start, self._plugging.payload
         admitted = self.admitted
         host = (
             b"host: " + fields.host + b"\r\n"
@@ -458,16 +338,16 @@ class Exchange:
             extra += b"authorization: " + fields.authorization + b"\r\n"
         if self.upgrading:
             extra += b"connection: upgrade\r\nupgrade: " + fields.upgrade + b"\r\n"
-        head = b"%s%s%s%sx-request-id: %s\r\n\r\n%s" % (start, host, kept, extra, self.request_id, self._payload)
+        head = b"%s%s%s%sx-request-id: %s\r\n\r\n%s" % (start, host, kept, extra, self.request_id, payload)
         self.client.deadline = min(now + target.upstream.timeout, self.stop)
         connection.transport.write(head)
-        if fields.has_body and self.sink == FORWARD:
+        if fields.has_body and self.request_sink is None:
             self.client.read_body()
 
     def body_data(self, pieces: list[bytes], done: bool) -> None:
         """Some of the request body, for the backend (or a plug-in); `done`: that was all."""
-        if self.sink == COLLECT:
-            self._collected += pieces
+        if self.request_sink is not None:
+            self.request_sink.collect(pieces, done)
             return
         connection = self.backend
         if connection is None:
@@ -505,36 +385,16 @@ class Exchange:
             connection.spoiled = True
         if head.length < 0:
             self.worker.streams.add(self)
-        if not rules.passing and (rules.body_filters or head.status in rules.errors):
-            self._response = response_of(head)
-            self._collected = []
-            return
-        if rules.filters:
-            self._filter_head(head)
-            return
-        self.start_response(head.start, head.length < 0)
-
-    def _filter_head(self, head: ResponseHead) -> None:
-        """Filters that look at the head only: the body streams on."""
-        response = response_of(head)
-        try:
-            run(self.target.rules.filters, False, response)
-            start = response_start(response)
-        except Refuse as refusal:
-            self.drop_backend()
-            self._refused(refusal)
-            return
-        except PluginFailed as defect:
-            self._plugin_failed(defect)
-            return
-        self.status = response.status
-        if head.length >= 0 and self.status not in (204, 304):
-            start += b"content-length: %d\r\n" % head.length
-        self.start_response(start, head.length < 0)
+        if rules.body_filters or head.status in rules.errors:
+            (self._plugging or Plugging(self)).hold(head)
+        elif self._plugging is not None and rules.filters:
+            self._plugging.filter_head(head)
+        else:
+            self.start_response(head.start, head.length < 0)
 
     def start_response(self, start: bytes, unknown: bool) -> None:
         """Write a response head; `start` holds Content-Length if there is one; `unknown`: nobody knows the length."""
-        bodiless = self.bodiless or self.status in (204, 304)
+        bodiless = self.bodiless or self.status in NO_BODY
         if not bodiless and unknown:
             if self.fields.minor:
                 self._chunked_out = True
@@ -553,8 +413,8 @@ class Exchange:
 
     def response_data(self, data: bytes) -> None:
         """Some of the response body."""
-        if self._response is not None:
-            self._hold(data)
+        if self.response_sink is not None:
+            self.response_sink.take(data)
             return
         self.sent += len(data)
         self.client.deadline = min(self.worker.now + self.target.upstream.timeout, self.stop)
@@ -562,15 +422,6 @@ class Exchange:
             self.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
         else:
             self.transport.write(data)
-
-    def _hold(self, data: bytes) -> None:
-        self._held += len(data)
-        if self._held > self.worker.settings.max_buffered_body:
-            self._response = None
-            self.drop_backend()
-            self.refuse_backend(502, "response too large to be held for a filter")
-            return
-        self._collected.append(data)
 
     def response_end(self, connection: BackendConnection) -> None:
         """The response is complete."""
@@ -580,49 +431,11 @@ class Exchange:
             connection.backend.release(connection)
         else:
             connection.backend.discard(connection)
-        if self._response is not None:
-            self._filter(self._response)
+        if self.response_sink is not None:
+            self.response_sink.filter()
             return
         if self._chunked_out:
             self.transport.write(b"0\r\n\r\n")
-        self.client.finish()
-
-    def _filter(self, response: Response) -> None:
-        """The whole response is there: its error body, then the filters."""
-        response.body, self._collected = b"".join(self._collected), []
-        rules = self.target.rules
-        replaced = rules.errors.get(response.status)
-        if replaced is not None and not self.bodiless and response.status not in (204, 304):
-            replace_body(response, replaced)
-        try:
-            pending = run(rules.filters, rules.async_filters, response)
-        except Refuse as refusal:
-            self._response = None
-            self._refused(refusal)
-            return
-        except PluginFailed as defect:
-            self._plugin_failed(defect)
-            return
-        if pending is None:
-            self._filtered(response)
-        else:
-            self._await(pending, lambda: self._filtered(response))
-
-    def _filtered(self, response: Response) -> None:
-        self._response = None
-        self.status = response.status
-        try:
-            start = response_start(response)
-        except PluginFailed as defect:
-            self._plugin_failed(defect)
-            return
-        if response.status not in (204, 304) and not self.bodiless:
-            start += b"content-length: %d\r\n" % len(response.body)
-            self.start_response(start, False)
-            self.sent = len(response.body)
-            self.transport.write(response.body)
-        else:
-            self.start_response(start, False)
         self.client.finish()
 
     def interim_response(self, head: ResponseHead) -> None:
@@ -668,7 +481,7 @@ class Exchange:
             return
         self.simple = False
         self.status, self.why = status, why
-        self._waiting = None
+        self.waiting = None
         body = self.worker.generation.answers.body(status, body)
         self.close = self.close or not self.client.will_skip()
         head = self.match.head
@@ -714,9 +527,8 @@ class Exchange:
         if safe and not self._retried:
             self._retried, self.simple = True, False
             self.worker.accounts.counters["upstream.retries"] += 1
-            self._choose(monotonic_ns())
-        elif self._response is not None or not self.head_sent:
-            self._response = None
+            self.choose(monotonic_ns())
+        elif not self.head_sent:
             self.refuse_backend(502, "backend closed the connection")
         else:
             self.client.abort("backend closed the connection in the middle of its answer")
@@ -743,31 +555,31 @@ class Exchange:
 
         Then `give_up` calls the callback off, and `late` is the status to answer with, or how to go on.
         """
-        self._waiting, self._late = give_up, late
+        self.waiting, self._late = give_up, late
         self.client.deadline = min(until, self.stop)
 
     def waits_for(self, ticket: int) -> bool:
         """Whether the callback that was given this ticket is still expected; then the wait is over."""
-        expected = self._waiting is not None and self.ticket == ticket
+        expected = self.waiting is not None and self.ticket == ticket
         if expected:
-            self._waiting = None
+            self.waiting = None
             self.ticket += 1
         return expected
 
     def flowing(self) -> bool:
         """Whether this goes to its backend just now: it has a connection there, or waits for one."""
-        return self.backend is not None or (self._waiting is not None and self._reaching == self.ticket)
+        return self.backend is not None or (self.waiting is not None and self._reaching == self.ticket)
 
     def stop_waiting(self) -> None:
         """Call off whatever this exchange waits for."""
-        waiting, self._waiting = self._waiting, None
+        waiting, self.waiting = self.waiting, None
         self.ticket += 1
         if waiting is not None:
             waiting()
 
     def timed_out(self, reading: bool) -> None:
         """The client's deadline is past; `reading`: while the request body was being read."""
-        late = self._late if self._waiting is not None else 408 if reading and not self.client.paused else 504
+        late = self._late if self.waiting is not None else 408 if reading and not self.client.paused else 504
         self.stop_waiting()
         if not isinstance(late, int):
             if monotonic_ns() < self.stop:

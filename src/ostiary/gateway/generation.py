@@ -41,7 +41,7 @@ class Rules:
     __slots__ = (
         "actions", "async_actions", "async_filters", "body_actions", "body_filters", "compat", "director_tag", "errors",
         "filters",
-        "keep_authorization", "kind", "limit", "max_body", "passing", "plain", "properties", "scopes", "timeout",
+        "keep_authorization", "kind", "limit", "max_body", "plain", "properties", "scopes", "timeout",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, plugins: Plugins, max_body: int) -> None:
@@ -61,10 +61,8 @@ class Rules:
         self.timeout = policy.timeout * 1000
         self.properties = policy.properties
         self.director_tag = policy.director_tag
-        self.passing = not (self.filters or self.errors)
-        """Whether responses pass as they are."""
-        self.plain = self.passing and not self.actions and not self.timeout
-        """Whether requests do too."""
+        self.plain = not (self.actions or self.filters or self.errors or self.timeout)
+        """Whether requests and responses pass as they are."""
 
 
 class Target:
