@@ -3,6 +3,8 @@ everything of its own in one directory.
 
 Their one image is made of a static busybox, so that no registry is needed. Docker neither filters nor forwards packets:
 published ports are served by docker-proxy. Podman forwards them (netavark, by iptables).
+
+Each has a process beside it that ends it, with all that it runs, when the process that tests with it has died.
 """
 
 import asyncio
@@ -12,10 +14,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -95,6 +98,10 @@ class Engine:
         assert self.process is not None
         self.process.send_signal(number)
         self.process.wait()
+        self.ended()
+
+    def ended(self) -> None:
+        """Put away what would keep it from starting again."""
         self.socket.unlink(missing_ok=True)
 
     def empty(self) -> None:
@@ -120,10 +127,11 @@ class Dockerd(Engine):
             *(f"--{key}={self.place / name}" for key, name in own.items()),
         ]  # fmt: skip
 
-    def end(self, number: int) -> None:
-        super().end(number)
-        # containerd ends with it; as a zombie it would be waited for.
-        (self.place / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+    def ended(self) -> None:
+        super().ended()
+        # containerd ends with it; as zombies they would be waited for.
+        for each in ("pid", "exec/containerd/containerd.pid"):
+            (self.place / each).unlink(missing_ok=True)
 
 
 class Podman(Engine):
@@ -141,6 +149,14 @@ class Podman(Engine):
 
 
 KINDS: dict[str, type[Engine]] = {"docker": Dockerd, "podman": Podman}
+ROOT = Path(__file__).parents[2]
+REAPER = """
+import sys
+sys.stdin.read()  # until nobody holds the other end any more: only who started this does
+from pathlib import Path
+from tests.drivers.engine import reap
+reap(sys.argv[1], Path(sys.argv[2]))
+"""
 
 
 def absent(kind: str) -> str:
@@ -166,6 +182,8 @@ def running(kind: str = "docker") -> Iterator[Engine]:
         pytest.skip(why)
     place = Path(mkdtemp(prefix="od"))  # short: a socket's path may have 107 bytes
     engine = KINDS[kind](place)
+    words = [sys.executable, "-c", REAPER, kind, str(place)]
+    reaper = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=ROOT, start_new_session=True)
     try:
         engine.start()
         with engine.client() as client:
@@ -173,17 +191,48 @@ def running(kind: str = "docker") -> Iterator[Engine]:
             assert client.post("/images/create", params=query, content=image()).status_code == 200
         yield engine
         engine.clean()
+        discard(place)
     finally:
-        unmount(place)
-        shutil.rmtree(place, ignore_errors=True)
+        reaper.communicate()  # where all went well it finds nothing left
 
 
-def unmount(place: Path) -> None:
-    """What an engine that was killed leaves mounted below its directory."""
+def reap(kind: str, place: Path) -> None:
+    """End all that an engine runs, which may hang or be dead, by another one in its place."""
+    if not place.exists():
+        return
+    engine = KINDS[kind](place)
+    deadline = time.monotonic() + 30
+    while (found := _running(engine)) and time.monotonic() < deadline:
+        for each in found:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.05)
+    engine.ended()
+    try:
+        engine.start()
+        engine.clean()
+    finally:
+        discard(place)
+
+
+def _running(engine: Engine) -> list[int]:
+    """Its processes; one that has ended has no words any more."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            program, *words = each.read_bytes().decode(errors="replace").split("\0")
+            if Path(program).name == engine.program and any(str(engine.place) in word for word in words):
+                found.append(int(each.parent.name))
+    return found
+
+
+def discard(place: Path) -> None:
+    """Remove an engine's directory, with what it left mounted there when it was killed."""
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for each in reversed(mounted):
         if each.startswith(f"{place}/"):
             subprocess.run(["umount", "-l", each], check=False, stderr=subprocess.DEVNULL)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def image() -> bytes:
