@@ -173,6 +173,9 @@ VIEWS = [
 ]  # fmt: skip
 
 
+FROM_THE_FILE = {"name": "registration.mode", "value": "enabled", "source": "file"}
+
+
 @pytest.mark.usefixtures("operator")
 def test_the_registration_switch(served: Served) -> None:
     for word, shown, mode in VIEWS:
@@ -183,7 +186,12 @@ def test_the_registration_switch(served: Served) -> None:
     status, said = deis("register", served.url, "--username=x", f"--password={SECRET}", "--email=a@example.com")
     refused = 'Registration failed: {"detail":"Authentication credentials were not provided."}\n'
     assert (status, said) == (1, refused)
-    assert config("set", "registrationEnabled=1") == (0, "1\n")
+    reset = run("settings", "reset", "registration.mode", "--json")
+    assert (reset.exit_code, json.loads(reset.stdout)) == (0, [FROM_THE_FILE])
+    assert config("get", "registrationEnabled") == (0, "1\n")
+    unknown = run("settings", "reset", "registration.role")
+    assert (unknown.exit_code, unknown.stdout) == (5, "")
+    assert "There are the settings registration.mode" in unknown.stderr
 
 
 MISTAKES = [
@@ -256,7 +264,10 @@ def test_no_password_is_asked_for_beside_the_store(machine: Path, monkeypatch: p
     unknown = run("tokens", "reissue", "zed")
     assert (unknown.exit_code, unknown.stdout, unknown.stderr) == (1, "", "User not found: zed\n")
     monkeypatch.chdir("/")
-    assert config("get", "registrationMode", "-c", str(machine / "ostiary.yaml")) == (0, "disabled\n")
+    file = str(machine / "ostiary.yaml")
+    assert config("get", "registrationMode", "-c", file) == (0, "disabled\n")
+    assert json.loads(run("settings", "reset", "registration.mode", "--json", "-c", file).stdout) == [FROM_THE_FILE]
+    assert config("get", "registrationMode", "-c", file) == (0, "enabled\n")
 
 
 def test_a_configuration_with_mistakes(machine: Path) -> None:

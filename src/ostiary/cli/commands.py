@@ -30,6 +30,7 @@ NEW = ("users.create", "users.register", "users.set_password")
 
 EXTRA: dict[str, dict[str, str]] = {
     "audit": {"export": "ostiary.cli.audit:export"}, "tokens": {"reissue": "ostiary.cli.reissue:reissue"},
+    "settings": {"reset": "ostiary.cli.reset:reset"},
     "droplets": {
         name: f"ostiary.cli.droplets:{name}" for name in ("add", "ls", "start", "stop", "restart", "rm", "logs")
     },
