@@ -97,6 +97,10 @@ def test_without_anything_only_our_own_routes_serve() -> None:
     assert compiled.rules == Rules()
 
 
+def test_every_method_of_our_own_paths_is_answered_by_control() -> None:
+    assert {path for method, path in PUBLIC if method == "*"} == {path for _, path in PUBLIC}
+
+
 def test_a_route_becomes_one_for_each_method() -> None:
     compiled = routed(route("GET,POST /a/{b:[0-9]+}", to="/x/{b}?y={b}")).clean
     pieces = (Fixed("/a/"), Variable("b", "[0-9]+"))
@@ -362,6 +366,15 @@ def test_classes_are_looked_up_in_the_settings_first_then_among_plugins() -> Non
 )  # fmt: skip
 def test_each_mistake_in_a_mapping_file_has_its_line(endpoints: list[str], mistakes: list[str]) -> None:
     assert mapped(*endpoints).mistakes == mistakes
+
+
+@pytest.mark.parametrize("inner", ["", '<action name="A"/>'])
+def test_a_class_in_a_table_that_nothing_stands_for_is_one_mistake_used_or_not(inner: str) -> None:
+    table = '<actions><action name="A" class="c.A"/></actions>'
+    assert mapped(endpoint("/a", "/b", "", inner), more=table).mistakes == [
+        "a.xml:1: actions.action[0]: no action has this class or name; see dialects.apifest.classes: "
+        "cannot load custom class c.A"
+    ]
 
 
 def test_endpoints_of_one_shape_are_warned_of_and_keep_their_order() -> None:

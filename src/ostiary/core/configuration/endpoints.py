@@ -30,9 +30,14 @@ class Endpoints:
         self._upstreams = upstreams
         self._policies = policies
         self._shapes: dict[object, Use] = {}
+        self._unknown: set[tuple[Kind, str]] = set()
+        """Classes of the tables that nothing stands for."""
 
     def routes(self) -> Iterator[tuple[Route, Use]]:
         """A route for each that can be one, in the order of the files."""
+        for kind, name, file in self._merger.listed:
+            if not self._plugins(kind, name, file):
+                self._unknown.add((kind, name.type))
         all_ = ((use, each.errors) for each in self._merger.versions.values() for use in each.endpoints)
         for order, (use, errors) in enumerate(all_, 1):
             actions = self._plugins("action", use.action, use.endpoint.file)
@@ -77,7 +82,7 @@ class Endpoints:
             self._merger.warnings.append(Mistake(point.path, text, point.file, point.line))
 
     def _plugins(self, kind: Kind, name: PluginName | None, file: str) -> tuple[Plugin, ...]:
-        if name is None:
+        if name is None or (kind, name.type) in self._unknown:
             return ()
         found = self._class(name.type)
         if found is not None and not self._catalogue.check(kind, found):

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from msgspec import Struct
 
@@ -108,6 +109,8 @@ class Merger:
         self.mistakes: list[Mistake] = []
         self.warnings: list[Mistake] = []
         self.versions: dict[str, Version] = {}
+        self.listed: list[tuple[Literal["action", "filter"], PluginName, str]] = []
+        """What stands in the tables of the files, whether an endpoint uses it or not; and the file."""
         self._patterns: dict[tuple[str, str], Endpoint] = {}
         self._classes: dict[tuple[str, str], str] = {}
         self._messages: dict[int, tuple[str, str]] = {}
@@ -123,7 +126,14 @@ class Merger:
             for endpoint in mapping.endpoints:
                 self._endpoint(self.versions[mapping.version], endpoint)
 
-    def _table(self, kind: str, table: dict[str, str], mapping: Mapping, given: tuple[PluginName, ...] | None) -> None:
+    def _table(
+        self,
+        kind: Literal["action", "filter"],
+        table: dict[str, str],
+        mapping: Mapping,
+        given: tuple[PluginName, ...] | None,
+    ) -> None:
+        self.listed += ((kind, each, mapping.file) for each in given or ())
         if given is None:
             given = tuple(each for point in mapping.endpoints for each in getattr(point, f"{kind}s") if each.type)
         for each in given:

@@ -7,7 +7,7 @@ from ostiary.core.snapshot import Fixed, Piece
 
 RESERVED: Final = "ostiary"
 """The upstream that is Ostiary itself."""
-PUBLIC: Final = (
+SERVED: Final = (
     ("POST", "/oauth20/tokens"),
     ("POST", "/oauth20/token"),
     ("POST", "/oauth20/revoke"),
@@ -18,12 +18,14 @@ PUBLIC: Final = (
     ("GET", "/.well-known/oauth-authorization-server"),
     ("GET", "/.well-known/oauth-protected-resource"),
 )
-"""What the gateway forwards to control."""
+"""What control answers there."""
+PUBLIC: Final = (*SERVED, *(("*", path) for path in dict.fromkeys(path for _, path in SERVED)))
+"""What the gateway forwards to control: other methods too, so that they are refused in the words of those paths."""
 
 
 def met(parts: tuple[Piece, ...]) -> str:
     """The first of these paths that a route with these pieces matches, under whatever method; empty: none."""
-    return next((path for _, path in PUBLIC if _meets(parts, path)), "")
+    return next((path for _, path in SERVED if _meets(parts, path)), "")
 
 
 def _meets(parts: tuple[Piece, ...], path: str) -> bool:
