@@ -9,6 +9,8 @@ from ostiary.control import totp
 from ostiary.control.call import Call
 from ostiary.control.login import ByCode
 from ostiary.control.users import OwnUser
+from ostiary.core.configuration.measure import Secret
+from ostiary.core.configuration.settings import DialectSettings, DoveadmSettings, ServiceKeySettings, Settings
 from ostiary.core.permission import OWNER, Principal
 
 UNAUTHORIZED = (401, "AUTH005", "Unauthorized")
@@ -43,6 +45,52 @@ async def test_the_pair_of_a_log_in_by_code_ends_together(house: House, admin: V
     assert said(await alice.ask("GET", STATUS)) == UNAUTHORIZED
     holder = await house.control.credentials.page(2, 0, 100)
     assert [each.ended for each in holder if each.kind.value in ("access", "refresh")] == [True, True]
+
+
+def services(house: House, *keys: ServiceKeySettings) -> None:
+    doveadm = DoveadmSettings(api_key=Secret("main-key"), keys=list(keys))
+    house.settings = Settings(dialects=DialectSettings(doveadm=doveadm))
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        {"authorization": "Bearer main-key"},
+        {"authorization": "main-key"},
+        {"cookie": "access_token_cookie=main-key"},
+    ],
+)
+async def test_a_service_key_is_its_role_and_no_user(house: House, carried: dict[str, str]) -> None:
+    services(house)
+    visitor = Visitor(house)
+    assert told(await visitor.ask("GET", STATUS, headers=carried)) == (200, "Token is valid")
+    assert told(await visitor.ask("DELETE", "/api/caches", headers=carried)) == (200, "All caches cleared")
+    (record, *_) = await house.audit()
+    assert (record.kind, record.name, record.credential) == ("service", "doveadm", "api_key")
+    assert said(await visitor.ask("GET", "/platform/user/me", headers=carried))[:2] == (404, "USR002")
+    assert said(await visitor.ask("POST", f"{LOG_IN}/refresh", headers=carried))[:2] == (401, "AUTH003")
+    assert said(await visitor.ask("POST", f"{LOG_IN}/invalidate", headers=carried)) == (
+        400,
+        "AUTH009",
+        "This credential cannot be invalidated",
+    )
+
+
+async def test_a_service_key_may_what_its_role_may_as_long_as_it_is_configured(house: House) -> None:
+    services(house, ServiceKeySettings("monitor", Secret("weak"), "viewer"))
+    visitor = Visitor(house, "weak")
+    assert (await visitor.ask("GET", STATUS)).status == 200
+    assert said(await visitor.ask("DELETE", "/api/caches"))[:2] == (403, "GTW008")
+    services(house)
+    assert said(await visitor.ask("GET", STATUS)) == UNAUTHORIZED
+
+
+async def test_an_address_that_has_guessed_too_often_is_not_told_a_right_key(house: House) -> None:
+    services(house)
+    for number in range(100):
+        assert (await Visitor(house, f"guess-{number}").ask("GET", STATUS)).status == 401
+    assert said(await Visitor(house, "main-key").ask("GET", STATUS))[:2] == (429, "IP_RATE_LIMIT")
+    assert said(await Visitor(house, "wrong-key").ask("GET", STATUS))[:2] == (429, "IP_RATE_LIMIT")
 
 
 async def test_checks_go_in_this_order(house: House, admin: Visitor) -> None:

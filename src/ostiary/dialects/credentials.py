@@ -1,8 +1,8 @@
 """Who is asking: operators' credentials, read the same way on every surface.
 
-The session cookie, `Bearer` with any token of a person or a client application, or `Basic` name:password. Basic
-credentials ride along on requests that another site makes a browser send (it attaches them by itself), so a foreign
-request has none.
+The session cookie, `Bearer` with any token of a person or a client application or a service key, or `Basic`
+name:password. Basic credentials ride along on requests that another site makes a browser send (it attaches them by
+itself), so a foreign request has none.
 """
 
 import base64
@@ -18,6 +18,7 @@ from ostiary.core.permission import NOBODY, Principal
 from ostiary.core.refusal import Forbidden, Unauthenticated
 from ostiary.dialects.desk import Desk
 from ostiary.dialects.message import Request, within
+from ostiary.dialects.services import permitted
 
 CHALLENGE = 'Bearer realm="ostiary", Basic realm="ostiary"'
 MAX_NAME, MAX_PASSWORD = 254, 1024
@@ -135,7 +136,14 @@ def _shown(desk: Desk, request: Request, principal: Principal) -> bool:
 
 
 async def by_token(desk: Desk, request: Request, token: str, *, refresh: bool = False) -> Principal:
-    """The principal of a token; `refresh` as for `presented`. One that never was ours is a guess of its address."""
+    """The principal of a token; `refresh` as for `presented`. One that never was ours is a guess of its address.
+
+    A service key is one, too. It may be weak, so an address that has guessed too often is not even told a right one.
+    """
+    service = desk.services.of(token)
+    if service is not None:
+        desk.control.penalties.check(request.address)
+        return await permitted(desk.control, service)
     try:
         return await presented(desk.control, token, refresh=refresh)
     except Unauthenticated as refusal:

@@ -15,6 +15,7 @@ from ostiary.core.configuration.settings import Settings
 from ostiary.core.permission import Principal
 from ostiary.core.refusal import NotFound, Refusal
 from ostiary.dialects.message import Answer, Request
+from ostiary.dialects.services import Services
 
 AGAIN = 1.0
 """Seconds for which somebody who follows something need not show again that they may."""
@@ -27,6 +28,7 @@ class Desk:
         self.registry = registry
         self.control = control
         self.settings = settings
+        self.services = Services(settings)
         self.draining = False
         """Set when the node begins to end."""
         self.looks_again = AGAIN
