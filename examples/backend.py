@@ -1,5 +1,6 @@
 """A tiny backend for the sample configuration: says back, as JSON, what it was asked. usage: backend.py PORT"""
 
+import contextlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,4 +30,5 @@ class Echo(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+    with contextlib.suppress(KeyboardInterrupt):
+        ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
