@@ -6,10 +6,15 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.dialects.house import OWNER, PASSWORD, House
+from tests.dialects.house import OWNER, PASSWORD, House, basic
 
+from ostiary.control.call import Call
+from ostiary.control.users import CreateUser, OneUser, OwnUser
+from ostiary.core.permission import OWNER as EVERYTHING
+from ostiary.core.permission import Principal
 from ostiary.dialects.message import FORM, Answer
 
+BOSS = Principal("user", OWNER, EVERYTHING, "password", 1, "owner")
 SCOPES = [{"scope": name, "description": "", "cc_expires_in": 1800, "pass_expires_in": 900} for name in ("basic", "aa")]
 GRANTS = ["authorization_code", "client_credentials", "password", "refresh_token"]
 URI = "http://127.0.0.1:8080"
@@ -18,6 +23,8 @@ PAIR = (400, '{"error": "invalid client_id/client_secret"}')
 CODE = (400, '{"error": "invalid auth_code"}')
 REFRESH = (400, '{"error":"invalid refresh token"}')
 GONE = (401, '{"error":"invalid access token"}')
+CANNOT = (401, '{"error": "cannot authenticate user"}')
+STRANGER = (401, '{"error":"authentication required"}')
 
 
 def said(answer: Answer) -> tuple[int, str]:
@@ -151,6 +158,27 @@ async def test_a_wrong_password_is_told_as_apifest_does(
     made = await client(house)
     answer = await form(house, made, grant_type="password", username=username, password=password)
     assert said(answer) == expected
+
+
+async def test_a_password_alone_does_not_do_for_who_needs_a_code(house: House) -> None:
+    made = await client(house)
+    await house.desk.run("users.totp_setup", OwnUser(OWNER), Call(BOSS, "test"))
+    people = replace(house.control.rules.people, second_factor=True)
+    house.control.rules = replace(house.control.rules, people=people)
+    assert said(await form(house, made, grant_type="password", username=OWNER, password=PASSWORD)) == CANNOT
+    answer = await house.ask("GET", "/oauth20/scopes")
+    assert said(answer) == STRANGER
+    assert dict(answer.headers)["WWW-Authenticate"] == 'Bearer realm="ostiary", Basic realm="ostiary"'
+
+
+async def test_the_right_password_of_a_disabled_user_is_no_credential(house: House) -> None:
+    made = await client(house)
+    await house.desk.run("users.create", CreateUser("ann", "admin", PASSWORD), Call(BOSS, "test"))
+    shown = {"authorization": basic("ann", PASSWORD)}
+    assert (await house.ask("GET", "/oauth20/scopes", owner=False, headers=shown)).status == 200
+    await house.desk.run("users.disable", OneUser("ann"), Call(BOSS, "test"))
+    assert said(await form(house, made, grant_type="password", username="ann", password=PASSWORD)) == CANNOT
+    assert said(await house.ask("GET", "/oauth20/scopes", owner=False, headers=shown)) == STRANGER
 
 
 async def test_wrong_passwords_are_throttled_with_the_operators_own(house: House) -> None:

@@ -14,7 +14,7 @@ from ostiary.control.registry import allow
 from ostiary.control.services import OAUTH
 from ostiary.core.oauth import scope_name_ok
 from ostiary.core.permission import NOBODY, Principal
-from ostiary.core.refusal import Refusal
+from ostiary.core.refusal import Refusal, Unauthenticated
 from ostiary.dialects import credentials
 from ostiary.dialects.apifest import applications, codes, gateway, scopes, tokens
 from ostiary.dialects.apifest.asked import Asked, Row
@@ -92,15 +92,22 @@ class Apifest:
         trusted = credentials.trusted(self.desk, request)
         try:
             operator = await credentials.operator(self.desk, request)
-        except Refusal:
+        except Refusal as refusal:
             if not trusted:
-                raise
+                raise _no_credential(refusal) from None
             operator = NOBODY
         if not trusted:
             return operator
         if operator is NOBODY:
             return Principal("network", request.peer, TRUSTED, "network")
         return msgspec.structs.replace(operator, permissions=operator.permissions | TRUSTED)
+
+
+def _no_credential(refusal: Refusal) -> Refusal:
+    """What a credential is refused with: the right password of who may not come in by it is none either."""
+    if refusal.code in ("login.inactive", "login.second_factor"):
+        return Unauthenticated(refusal.code, refusal.message)
+    return refusal
 
 
 def find(request: Request) -> tuple[Row, str] | None:

@@ -39,6 +39,7 @@ CANNOT = (401, '{"error": "cannot authenticate user"}')
 ISSUE_WORDS: Words = {
     "login.refused": (401, '{"error": "invalid username/password"}'),
     "login.inactive": CANNOT,
+    "login.second_factor": CANNOT,
     "user.refused": (401, '{"error": "invalid username/password"}'),
     "user.undecided": CANNOT,
     "code.invalid": (400, '{"error": "invalid auth_code"}'),
