@@ -18,16 +18,19 @@ from ostiary.link.server import Server
 
 
 class Authority:
-    """Knows some digests. While `gate` is closed, reads wait after they have read."""
+    """Knows some digests. While `gate` is closed, reads wait after they have read; while `broken`, they fail."""
 
     def __init__(self) -> None:
         self.known: dict[bytes, Admission | None] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.broken = False
         self.read = asyncio.Event()
         self.reads: list[list[bytes]] = []
 
     async def admit(self, digests: Sequence[bytes]) -> dict[bytes, Admission | None]:
+        if self.broken:
+            raise OSError("disk")
         self.reads.append(list(digests))
         answers = {digest: self.known.get(digest) for digest in digests}
         self.read.set()

@@ -27,8 +27,9 @@ from ostiary.link.messages import (
     Want,
     decode_to_worker,
 )
+from ostiary.link.reading import stale
 from ostiary.link.receipt import WorkerStatus
-from ostiary.link.server import LEASE, Server, stale
+from ostiary.link.server import LEASE, Server
 
 SHORT = 300_000_000
 LONG = 60_000_000_000
@@ -209,18 +210,14 @@ def test_what_a_change_touches_is_read_again(change: Change, again: set[bytes]) 
 
 
 async def test_a_store_that_fails_does_not_end_the_link(link: Link) -> None:
-    class Failing(Authority):
-        async def admit(self, digests: object) -> dict[bytes, Admission | None]:
-            raise OSError("disk")
-
     door = Door()
-    answering, link.server._authority = link.server._authority, Failing()
+    link.authority.broken = True
     async with link.worker(1, door) as client:
         await door.until(*FLUSH)
         client.ask([b"a"])
         client.draw([Want(b"k", Limit(1, 1), 3)])
         await door.until("granted", [Grant(b"k", 3, 0)])
-        link.server._authority = answering
+        link.authority.broken = False
         client.ask([b"b"])
         await door.until("answers", {b"b": None})
 

@@ -71,6 +71,14 @@ class Change(Struct, array_like=True, tag="change", frozen=True):
     stopped: list[str] | None = None
     """The services that are stopped from now on (`http`, `ws`), if that changes."""
 
+    def touches(self, digest: bytes, admission: Admission | None) -> bool:
+        """Whether it may have changed what is said of a token: that it passes as `admission`, or (None) does not."""
+        if self.everything or digest in self.digests:
+            return True
+        if admission is None:
+            return bool(self.clients or self.users)
+        return admission.client in self.clients or (bool(admission.user) and admission.user in self.users)
+
 
 class Question(Struct, array_like=True, frozen=True):
     """Which backend of `upstream` has the user `name`? `kept` false: nobody who is to be remembered is asked for."""

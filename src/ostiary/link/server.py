@@ -28,7 +28,6 @@ from ostiary.link.barrier import Barrier
 from ostiary.link.frames import Broken, Channel
 from ostiary.link.installing import Installing, Movement
 from ostiary.link.messages import (
-    Answers,
     Applied,
     Ask,
     Barred,
@@ -57,6 +56,7 @@ from ostiary.link.messages import (
 )
 from ostiary.link.orders import Orders, Pending, Result
 from ostiary.link.process import Process, peer
+from ostiary.link.reading import Reading
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.link.slot import Slot
 from ostiary.link.steered import Overtaking, Steering
@@ -71,8 +71,6 @@ PATIENCE = 10.0
 """Seconds without a sign of progress after which a worker that is to take a snapshot is replaced."""
 REPORTING = 1.0
 """Seconds that a collection waits for the slowest worker."""
-BATCH = 512
-"""Digests in one question to the store."""
 MOST_UNSENT = 128 * 1024 * 1024
 """Bytes that may wait for a worker that does not read, before it is replaced."""
 MOST_UNCONFIRMED = 100_000
@@ -89,23 +87,6 @@ class Authority(Protocol):
 
     async def guessed(self, guesses: Mapping[bytes, str]) -> dict[str, int]:
         """Count tokens that never were against their addresses; those barred now, with the microseconds left."""
-
-
-def stale(admissions: dict[bytes, Admission | None], changes: Sequence[Change]) -> set[bytes]:
-    """Which of `admissions`, read while `changes` were made, may be from before them."""
-    return {
-        digest
-        for digest, admission in admissions.items()
-        if any(_touches(change, digest, admission) for change in changes)
-    }
-
-
-def _touches(change: Change, digest: bytes, admission: Admission | None) -> bool:
-    if change.everything or digest in change.digests:
-        return True
-    if admission is None:
-        return bool(change.clients or change.users)
-    return admission.client in change.clients or (bool(admission.user) and admission.user in change.users)
 
 
 class Server:
@@ -135,7 +116,7 @@ class Server:
         self._seq = 0
         self.applied: deque[int] = deque(maxlen=1024)
         """Numbers of the changes that it was last given."""
-        self._reads: list[list[Change]] = []
+        self._reading = Reading(authority.admit, self._spawn)
         self._reports: list[Report] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._movement = Movement()
@@ -169,8 +150,7 @@ class Server:
         self._seq += 1
         numbered = msgspec.structs.replace(change, seq=self._seq)
         barrier = Barrier({slot.number: slot.lease for slot in self._slots.values() if slot.lease > began})
-        for read in self._reads:
-            read.append(change)
+        self._reading.note(change)
         for slot in self._slots.values():
             if not slot.ended:
                 self._tell(slot, numbered, barrier)
@@ -385,7 +365,7 @@ class Server:
         """One message of a worker that has said Hello."""
         match message:
             case Ask():
-                self._ask(slot, message.digests)
+                self._reading.ask(slot, message.digests)
             case Guesses():
                 self._begin(self._bar(message.guesses))
             case Steer():
@@ -409,39 +389,6 @@ class Server:
                 self._movement.made()
             case Hello():
                 raise Broken("a second Hello")
-
-    def _ask(self, slot: Slot, digests: Sequence[bytes]) -> None:
-        slot.asked.update(dict.fromkeys(digests))
-        if not slot.reading and self._tasks is not None:
-            slot.reading = True
-            self._tasks.create_task(self._read(slot))
-
-    async def _read(self, slot: Slot) -> None:
-        """Answer what a worker asked, all that has gathered at once."""
-        try:
-            while slot.asked and slot.channel is not None:
-                await self._answer(slot, slot.channel)
-        except Exception:
-            log.exception("admissions cannot be read")
-            slot.asked.clear()
-        finally:
-            slot.reading = False
-
-    async def _answer(self, slot: Slot, channel: Channel[ToControl]) -> None:
-        """Read a batch. What a change made meanwhile touches is read again: an answer must not overtake a change."""
-        batch = list(slot.asked)[:BATCH]
-        for digest in batch:
-            del slot.asked[digest]
-        changes: list[Change] = []
-        self._reads.append(changes)
-        try:
-            admissions = await self._authority.admit(batch)
-        finally:
-            self._reads = [read for read in self._reads if read is not changes]
-        if slot.channel is channel:
-            again = stale(admissions, changes)
-            slot.asked.update(dict.fromkeys(again))
-            channel.send(Answers({digest: admissions.get(digest) for digest in batch if digest not in again}))
 
     async def _bar(self, guesses: Mapping[bytes, str]) -> None:
         """Have all workers bar the addresses that guess."""
