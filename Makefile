@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CASES ?= tests/conformance/cases
 QUICK ?=
+# Where the shell forbids it, every start of a node would compile all of Ostiary anew: tests start hundreds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup run test bench check format conformance lock clean
 
