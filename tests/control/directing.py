@@ -7,11 +7,10 @@ import msgspec
 from tests.control.house import ADMIN, House, Workers
 
 from ostiary.control.call import Call
-from ostiary.core.director import DirectorRules
+from ostiary.core.director import DirectorRules, Unsteer
 from ostiary.core.oauth import Rules
-from ostiary.core.refusal import Unavailable
-from ostiary.link.messages import Change, Drain, Order, Place, Question, SessionRow, Unsteer, Who
-from ostiary.link.orders import Result
+from ostiary.link.messages import Change, Drain, Order, Place, Question, SessionRow, Who
+from ostiary.link.orders import Result, Silent
 from ostiary.link.receipt import Receipt
 
 A, B, C = "127.0.0.11", "127.0.0.12", "127.0.0.13"
@@ -40,7 +39,7 @@ class Slow(Workers):
         self.heard.append(order)
         self._news.set()
         if self.silent:
-            raise Unavailable("workers.silent", "Of worker 1 no answer came in time")
+            raise Silent([1], (await super().order(order, patience)))
         if isinstance(order, Drain):
             await self.free.wait()
         return await super().order(order, patience)

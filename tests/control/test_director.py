@@ -19,9 +19,9 @@ from ostiary.control.whereabouts import (
     MapUsers,
     UserStatus,
 )
-from ostiary.core.director import DirectorRules, user_hash
+from ostiary.core.director import DirectorRules, Unsteer, user_hash
 from ostiary.core.refusal import Conflict, Invalid, NotFound, Refusal, Unavailable
-from ostiary.link.messages import Change, Drain, Kick, Unsteer, Who
+from ostiary.link.messages import Change, Drain, Kick, Who
 from ostiary.link.receipt import Receipt
 
 GRACE = 5_000_000

@@ -16,10 +16,10 @@ from ostiary.control.reconciler import Reconciler
 from ostiary.control.steering import Steering
 from ostiary.control.vault import DROPLETS, Vault
 from ostiary.control.whereabouts import DirectorStatusOf, DumpHosts, DumpRow, HostStatus, MapUsers
-from ostiary.core.director import UP, DirectorRules, Host, Ring, user_hash
+from ostiary.core.director import UP, DirectorRules, Host, Ring, Unsteer, user_hash
 from ostiary.core.droplets import DropletRules, Health, Restarts, Source, Stopping, Template, recipe
 from ostiary.core.refusal import Conflict, NotFound, Refusal, Unavailable
-from ostiary.link.messages import Drain, Unsteer
+from ostiary.link.messages import Drain
 from ostiary.store.director import SqlDirectors
 from ostiary.store.places import Directors
 from ostiary.store.ports import Changed

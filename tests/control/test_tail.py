@@ -1,8 +1,10 @@
 """The tail of the change log: what others took away, this node's workers hear of."""
 
+import msgspec
 from tests.control.house import NOW, House
 
 from ostiary.control.tail import MOST, Tail
+from ostiary.core.director import Unsteer
 from ostiary.core.refusal import Unavailable
 from ostiary.link.messages import Change
 from ostiary.link.receipt import Receipt
@@ -60,6 +62,17 @@ async def test_what_this_node_did_itself_is_not_told_again() -> None:
     workers.applied = [1]
     await Tail(Log(("user.cut_off", "ann")), workers, 0, told.append, never).step()
     assert (workers.told, told) == ([], [1])
+
+
+async def test_changes_of_directors_are_told_unless_they_were(house: House) -> None:
+    """Killed between commit and telling, refused in the very commit: whoever wrote them, workers hear of them."""
+    gone = [Unsteer("mail", [("", 7)]), Unsteer("mail", hosts=["127.0.0.1"]), Unsteer("web", [("eu", 8)])]
+    texts = [msgspec.json.encode(each).decode() for each in gone]
+    log = Log(*zip(["director.moved", "director.hosts", "director.lost"], texts, strict=True), ("user.changed", "ann"))
+    workers, told = Workers(), list[int]()
+    workers.applied = [2]
+    await Tail(log, workers, 0, told.append, never, moved=[1]).step()
+    assert (workers.told, told) == ([Change(4, steering=gone[2:])], [4])
 
 
 async def test_where_nothing_is_new_it_says_how_far_it_is_once() -> None:

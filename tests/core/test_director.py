@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ostiary.core.director import (
     LAST_HASH,
@@ -339,12 +340,12 @@ def test_who_is_moved_waits_and_who_was_nowhere_does_not() -> None:
 
 def test_a_second_move_waits_for_the_first() -> None:
     moving = Assignment("", 1, A, (), 1000, 120)
+    second = replace(MOVE, going=frozenset({120}))
     with pytest.raises(Conflict) as refusal:
-        MOVE.decide(Host(B, 1), moving)
+        second.decide(Host(B, 1), moving)
     assert refusal.value.code == "user.moving"
-    assert MOVE.decide(Host(A, 1), moving).held == 120
-    assert Move("s", 1, 120, 1000, 170).decide(Host(B, 1), moving).held == 170
-    assert Move("s", 1, 100, 1000, 170, frozenset({120})).decide(Host(B, 1), moving).held == 170
+    assert second.decide(Host(A, 1), moving).held == 120
+    assert MOVE.decide(Host(B, 1), moving).held == 150
 
 
 def test_eight_names_are_kept() -> None:

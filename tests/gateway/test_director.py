@@ -12,10 +12,11 @@ from tests.gateway.test_sessions import ALICE, BOB, TOKENS, Gate, get, told
 from tests.gateway.wire import Recorder, backend, connected, ok, recording, until
 from tests.undisturbed import undisturbed
 
+from ostiary.core.director import Unsteer
 from ostiary.core.marks import Mark
 from ostiary.core.snapshot import Director, Gateway, Policy, Upstream
 from ostiary.gateway.worker import Worker
-from ostiary.link.messages import Change, Drain, Kick, Place, Question, Unsteer
+from ostiary.link.messages import Change, Drain, FindStrays, Kick, Place, Question, Stray
 
 QUIET = Gateway(access_log="")
 LINES = [
@@ -149,10 +150,61 @@ async def test_without_a_lease_an_assignment_counts_for_nothing() -> None:
         both.worker.lease(monotonic_ns() - 1)
         both.worker.connected(False)
         assert (await both.body("", "/open"))[0] == 503
-        both.place("alice", 1, 7)
         both.worker.lease(FOREVER)
         both.worker.connected(True)
+        assert await both.body(ALICE) == (200, b"one")
+
+
+async def test_what_control_said_holds_when_another_is_heard_but_for_what_that_one_ends() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        assert [await both.body(ALICE), await both.body(BOB)] == [(200, b"one")] * 2
+        both.control.places = {}
+        both.worker.connected(False)
+        assert await both.body(ALICE) == (200, b"one")
+        both.worker.connected(True)
+        assert [await both.body(ALICE), await both.body(BOB)] == [(200, b"one")] * 2
+        both.place("bob", 1, 8)
+        both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 8)])]))
+        assert [await both.body(ALICE), await both.body(BOB)] == [(200, b"one"), (200, b"two")]
+        both.place("alice", 1, 7)
+        both.worker.change(Change(2, steering=[Unsteer("")]))
         assert await both.body(ALICE) == (200, b"two")
+
+
+async def test_who_may_have_expired_unnoticed_is_asked_about_anew_and_need_not_change() -> None:
+    async with two() as both:
+        both.place("alice", 0, 7)
+        director = both.worker.upstreams["u"].director
+        assert director is not None
+        async with connected(both.port) as wire:
+            assert (await wire.ask(get(ALICE))).body == b"one"
+            known = director.find("", "alice", monotonic_ns())
+            both.worker.doubt([("u", "", 7), ("u", "", 9), ("v", "", 7)])
+            assert director.find("", "alice", monotonic_ns()) is None
+            assert (await wire.ask(get(ALICE))).body == b"one"
+            assert director.find("", "alice", monotonic_ns()) is known
+            both.worker.doubt([("u", "", 7)])
+            both.place("alice", 1, 7)
+            assert (await wire.ask(get(ALICE))).body == b"two"
+
+
+async def test_a_worker_says_what_flows_for_those_it_has_forgotten() -> None:
+    gate = Gate()
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            await alice.say(get(ALICE))
+            await bob.say(get(BOB))
+            await until(lambda: len(both.one.requests) == 2)
+            both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+            assert await told(both.worker, both.control, FindStrays()) == [Stray("u", "", 7, "127.0.0.1")]
+            gate.opened.set()
+            assert (await alice.answer()).body == (await bob.answer()).body == b"late"
+            both.worker.change(Change(2, steering=[Unsteer("")]))
+            assert await told(both.worker, both.control, FindStrays()) == []
 
 
 async def test_two_names_of_one_hash_are_one() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from ostiary.core.admission import Admission
+from ostiary.core.director import Unsteer
 from ostiary.core.snapshot import Gateway, Route, Snapshot
-from ostiary.link.client import Client
+from ostiary.link.client import Client, Use
 from ostiary.link.frames import frame
 from ostiary.link.messages import Change, Grant, Order, Pattern, Place, Report, Routes, Want
 from ostiary.link.server import Server
@@ -50,6 +51,7 @@ class Door:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
         self.leases: list[int] = []
+        self.unsteered: list[Unsteer] = []
         self.reporting = 0
         self.problem = ""
         self.defect: Exception | None = None
@@ -89,6 +91,10 @@ class Door:
     def steered(self, places: list[Place]) -> None:
         self._write("steered", places)
 
+    def doubt(self, used: list[Use]) -> None:
+        if used:
+            self._write("doubt", sorted(used))
+
     def do(self, seq: int, order: Order) -> None:
         self._write("do", order)
         if self.obeys is not None:
@@ -96,6 +102,7 @@ class Door:
 
     def change(self, change: Change) -> dict[str, int]:
         self._write("change", change.clients, change.everything, change.streams)
+        self.unsteered += change.steering
         return {"admissions": 1}
 
     def prepare(self, snapshot: Snapshot) -> None:

@@ -10,10 +10,11 @@ from tests.link.fakes import Authority, Door, Link, listener, serving
 from tests.link.test_server import Mute
 from tests.undisturbed import undisturbed
 
+from ostiary.core.director import Unsteer
 from ostiary.core.refusal import Unavailable
 from ostiary.link.client import Client
 from ostiary.link.frames import frame
-from ostiary.link.messages import Change, Hello, Kick, Place, Question, Unsteer, Who
+from ostiary.link.messages import Change, Hello, Kick, Place, Question, Who
 from ostiary.link.server import Server
 from ostiary.link.steered import MOST, Overtaking
 
@@ -51,8 +52,10 @@ class Director:
         told([Place(question, host, f"{host}:80", 7, 900) for question in questions])
 
     async def touch(self, used: Sequence[tuple[str, str, int]]) -> None:
-        self.used += used
         self.asked.set()
+        if self.away:
+            raise Unavailable("store.unavailable", "The store cannot be reached")
+        self.used += used
 
 
 def at(host: str) -> list[Place]:

@@ -15,12 +15,14 @@ from ostiary.control.sessions import everybody
 from ostiary.control.steering import draining
 from ostiary.core.director import (
     DOWN,
+    NAMELESS,
     UP,
     Board,
     DirectorRules,
     Edit,
     Host,
     Move,
+    Unsteer,
     add,
     check_vhosts,
     remove,
@@ -31,7 +33,7 @@ from ostiary.core.director import (
 )
 from ostiary.core.refusal import Invalid
 from ostiary.core.snapshot import SECOND
-from ostiary.link.messages import Change, Drain, Kick, Unsteer
+from ostiary.link.messages import Change, Drain, Kick
 from ostiary.store.sql import rehearsing
 
 PATIENCE = 10.0
@@ -111,7 +113,7 @@ async def edit(control: Control, call: Call, rules: DirectorRules, decide: Calla
             drains = [Drain(name, hosts=made.forget, grace=grace, close=True)]
         if changed.seq:
             # Users keep their hosts; only where those without a name go is always asked about anew.
-            gone = Unsteer(name, hosts=[*made.forget, *made.anew] or [""])
+            gone = Unsteer(name, hosts=[*made.forget, *made.anew] or [NAMELESS])
             call.trail.receipt = await control.workers.apply(Change(changed.seq, steering=[gone]))
     finally:
         await control.steering.end(name, held, drains)
@@ -227,9 +229,9 @@ async def _move(control: Control, params: MoveUser, held: int) -> tuple[Director
     rules, now = director(control, params.upstream), control.clock()
     if not params.user:
         raise Invalid("user.missing", "Say which user is meant")
-    found, over = await address(control, rules, params.host), control.steering.over(rules.name)
-    number = user_hash(params.user, rules.user_hash)
-    return rules, found, Move(params.user, number, now, now + rules.user_expire, held, over)
+    found = await address(control, rules, params.host)
+    number, going = user_hash(params.user, rules.user_hash), control.steering.going(rules.name)
+    return rules, found, Move(params.user, number, now, now + rules.user_expire, held, going)
 
 
 async def _move_foreseen(control: Control, call: Call, params: MoveUser) -> list[str]:
@@ -265,6 +267,8 @@ async def move(control: Control, call: Call, params: MoveUser) -> Steered:
             receipt = await steering.tell(changed.seq, Unsteer(name, [(after.tag, after.hash)]))
             call.trail.receipt = receipt
             drains = [] if receipt.still else drains
+        else:
+            steering.told.append(changed.seq)
     finally:
         steering.end_soon(name, wanted.held, drains)
     return Steered(_went("" if before is None else before.host, after.host))

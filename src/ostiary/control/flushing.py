@@ -13,9 +13,9 @@ from msgspec import Struct
 from ostiary.control.control import Control
 from ostiary.control.sessions import everybody
 from ostiary.control.steering import chunks, draining
-from ostiary.core.director import DirectorRules, Host, user_hash
+from ostiary.core.director import DirectorRules, Host, Unsteer, user_hash
 from ostiary.core.refusal import Unavailable
-from ostiary.link.messages import Change, Drain, Unsteer
+from ostiary.link.messages import Change, Drain
 from ostiary.link.receipt import Receipt
 
 

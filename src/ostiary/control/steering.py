@@ -1,9 +1,15 @@
 """Steering: what workers ask of the director, and the moves that are under way.
 
 Where a user goes is decided in the store, in the transaction that keeps it; nothing of it is remembered here. What is
-here are the moves: a user who was moved waits until nothing flows to the old backend any more. A move is named by the
-moment until which it may last; the store has that name with each of its users, so that a successor of this process
-knows whom to drain and whom to keep waiting.
+here are the moves: a user who was moved waits until nothing flows to the old backend any more. A move has a number,
+which the store has with each of its users, so that a successor of this process knows whom to keep waiting.
+
+That one does not know which moves of its predecessor have ended, or how far they had come: whether workers were told,
+whether what flows to the old hosts is being drained. So it asks workers for strays: what flows although its user was
+forgotten. It asks when they have been told all that is in the change log, because that comes first in their streams.
+Strays of users who are elsewhere now are drained. Until that is done, whoever was ever moved by a predecessor waits,
+and so does the end of every new move: nobody reaches a host while something flows to one before, whatever the
+predecessor was killed in, and however long ago.
 
 Droplets are hosts while they serve. One that serves no more leaves in three steps: nobody new comes to it; its users
 are forgotten, in the store and then by workers; it is no host any more. What flows to it ends as in a move.
@@ -11,17 +17,32 @@ are forgotten, in the store and then by workers; it is no host any more. What fl
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
+import msgspec
+
 from ostiary.control.control import Workers
-from ostiary.core.director import NOBODY, Assignment, Board, DirectorRules, Enlisted, Host, tag_ok, user_hash
+from ostiary.core.director import (
+    NAMELESS,
+    NOBODY,
+    Assignment,
+    Board,
+    DirectorRules,
+    Enlisted,
+    Host,
+    Unsteer,
+    tag_ok,
+    user_hash,
+)
 from ostiary.core.oauth import Rules
 from ostiary.core.refusal import Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
-from ostiary.link.messages import Change, Drain, Place, Question, Unsteer
+from ostiary.link.messages import Change, Drain, FindStrays, Place, Question, Stray
+from ostiary.link.orders import Silent
 from ostiary.link.receipt import Receipt
 from ostiary.store.places import Directors, Read, User, Wanted
 
@@ -31,6 +52,10 @@ CHUNK = 2000
 """Users in one order or one question to the store: a few milliseconds of work for who reads it."""
 EVERY = 1.0
 """Seconds between two looks at whether the configuration has changed."""
+BEFORE = 0
+"""In the place of a move's number: all moves of a predecessor."""
+MOST_TOLD = 10_000
+"""Numbers of moves that are remembered as told: more than a second has."""
 
 T = TypeVar("T")
 Told = Callable[[list[Place]], None]
@@ -46,6 +71,16 @@ class Moving:
         """What flowed to its users' old hosts has ended."""
         self.over = asyncio.Event()
         """And so it has in the moves that were under way when it was made: nobody waits any longer."""
+
+
+class Going(Container[int]):
+    """Moves that are under way, as `goes_on` says of each."""
+
+    def __init__(self, goes_on: Callable[[int], bool]) -> None:
+        self._goes_on = goes_on
+
+    def __contains__(self, held: object) -> bool:
+        return isinstance(held, int) and self._goes_on(held)
 
 
 class Steering:
@@ -64,10 +99,11 @@ class Steering:
         self._clock = clock
         self._boards: dict[str, Board] = {}
         self._moving: dict[tuple[str, int], Moving] = {}
-        self._over: dict[str, set[int]] = {}
-        self._forgetting = 0
-        """When those will be forgotten that are over by the clock."""
+        self._own: set[int] = set()
+        """Moves that were begun here while those of a predecessor may go on."""
         self._last = 0
+        self.told: deque[int] = deque(maxlen=MOST_TOLD)
+        """Numbers in the change log of moves of which workers were told, or need not be."""
         self._untold: list[tuple[int, Unsteer]] = []
         self._telling: asyncio.Task[Receipt] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -137,12 +173,13 @@ class Steering:
         places: list[Place] = []
         for key, asked in keys.items():
             assignment = found.get(key)
-            if assignment is not None and self._held(upstream, assignment, now):
-                self._wait(upstream, assignment.held, asked, told)
-            elif assignment is not None:
-                places += [place(each, board.known[assignment.host], key[1], rules) for each in asked]
-            else:
+            moving = self._under_way(upstream, assignment.held) if assignment is not None else None
+            if assignment is None:
                 places += [nowhere(each, key[1]) for each in asked]
+            elif moving is not None:
+                moving.waiting.append((asked, told))
+            else:
+                places += [place(each, board.known[assignment.host], key[1], rules) for each in asked]
         if places:
             told(places)
 
@@ -175,21 +212,22 @@ class Steering:
 
     def hold(self, upstream: str, grace: int) -> int:
         """Begin a move in which what flows may go on for `grace` microseconds; its name. It ends with `end`."""
-        now = self._clock()
-        held = self._last = max(now + grace + int(MARGIN * SECOND), self._last + 1)
+        held = self._last = max(self._clock() + grace + int(MARGIN * SECOND), self._last + 1)
         self._moving[upstream, held] = Moving()
-        self._forget_over(now)
+        if (upstream, BEFORE) in self._moving:
+            self._own.add(held)
         return held
 
-    def over(self, upstream: str) -> Set[int]:
-        """Moves that have ended before their time, and those that will until this is asked again."""
-        return self._over.setdefault(upstream, set())
+    def going(self, upstream: str) -> Container[int]:
+        """The moves that are under way, at each moment at which this is asked."""
+        return Going(lambda held: self._under_way(upstream, held) is not None)
 
-    def _forget_over(self, now: int) -> None:
-        """Forget those whose time is over too; once a second, because there may be thousands of moves in one."""
-        if now >= self._forgetting:
-            self._forgetting = now + SECOND
-            self._over = {name: {each for each in over if each > now} for name, over in self._over.items()}
+    def _under_way(self, upstream: str, held: int) -> Moving | None:
+        """The move of this number, as long as somebody has to wait for it; those of a predecessor are one."""
+        own = self._moving.get((upstream, held)) if held else None
+        if own is not None or not held or held in self._own:
+            return own
+        return self._moving.get((upstream, BEFORE))
 
     async def end(self, upstream: str, held: int, drains: Sequence[Drain]) -> None:
         """Have what flows for the users of a move end; then the move is over, and who waits goes on.
@@ -215,7 +253,6 @@ class Steering:
             self._release(upstream, held)
 
     def _release(self, upstream: str, held: int) -> None:
-        self._over.setdefault(upstream, set()).add(held)
         moving = self._moving.pop((upstream, held))
         moving.drained.set()
         moving.over.set()
@@ -252,6 +289,7 @@ class Steering:
 
     async def _tell(self) -> Receipt:
         told, self._untold, self._telling = self._untold, [], None
+        self.told.extend(seq for seq, _ in told)
         users: dict[str, list[User]] = {}
         for _, gone in told:
             users.setdefault(gone.upstream, []).extend(gone.hashes)
@@ -259,24 +297,53 @@ class Steering:
             Change(max(seq for seq, _ in told), steering=[Unsteer(name, these) for name, these in users.items()])
         )
 
-    def _held(self, upstream: str, assignment: Assignment, now: int) -> bool:
-        """Whether it waits. A move that is known here may last longer than it should: while workers are silent."""
-        held = assignment.held
-        return (upstream, held) in self._moving or (held > now and held not in self._over.get(upstream, ()))
+    # The moves of a predecessor
 
-    def _wait(self, upstream: str, held: int, questions: list[Question], told: Told) -> None:
-        if (upstream, held) not in self._moving:
-            self._moving[upstream, held] = Moving()
-            self._begin(self._resume(upstream, held))
-        self._moving[upstream, held].waiting.append((questions, told))
+    def resume(self) -> None:
+        """Go on with them. To be called before anybody asks, or moves somebody."""
+        for upstream in self._rules().directors:
+            self._moving[upstream, BEFORE] = Moving()
+        self._begin(self._bring_in())
 
-    async def _resume(self, upstream: str, held: int) -> None:
-        """Go on with a move of a predecessor."""
+    async def _bring_in(self) -> None:
+        """Drain the strays; then the moves of a predecessor are over."""
+        strays = await self._strays()
+        for upstream in [name for name, held in self._moving if held == BEFORE]:
+            users = await self._elsewhere(upstream, [each for each in strays if each.upstream == upstream])
+            await self.cut(draining(upstream, users, self._rules().kick_grace))
+            self._release(upstream, BEFORE)
+        self._own.clear()
+
+    async def _strays(self) -> list[Stray]:
+        """What flows although its user was forgotten; a worker that does not say it has no lease by then."""
         try:
-            users = (await self._directors.held(upstream, held - 1)).get(held, [])
-        except Unavailable:
-            users = []  # who waits asks again, and finds the store away too
-        await self.end(upstream, held, draining(upstream, users, self._rules().kick_grace))
+            results = await self._workers().order(FindStrays())
+        except Silent as refusal:
+            log.warning("What flows there may flow on for a while: %s", refusal.message)
+            results = refusal.results
+        return [each for _, raw in results for each in _strays(raw)]
+
+    async def _elsewhere(self, upstream: str, strays: Sequence[Stray]) -> list[User]:
+        """The users of strays whose host is another now."""
+        found: list[User] = []
+        for tag in dict.fromkeys(each.tag for each in strays):
+            at = {each.hash: each.host for each in await self._where(upstream, tag, strays)}
+            found += [(tag, each.hash) for each in strays if each.tag == tag and at.get(each.hash) != each.host]
+        return found
+
+    async def _where(self, upstream: str, tag: str, strays: Sequence[Stray]) -> list[Assignment]:
+        """Where users of a tag are, once the store can say it."""
+        hashes = sorted({each.hash for each in strays if each.tag == tag})
+        while True:
+            try:
+                return [
+                    each
+                    for chunk in chunks(hashes)
+                    for each in await self._directors.find(upstream, tag, chunk, self._clock())
+                ]
+            except Unavailable as refusal:
+                log.warning("Users who were moved wait: %s", refusal.message)
+            await asyncio.sleep(EVERY)
 
     async def _again(self, questions: list[Question], told: Told) -> None:
         try:
@@ -309,7 +376,7 @@ class Steering:
             joined, self._joined = self._joined, set()
             if joined:
                 # Users keep their hosts; only where those without a name go is asked about anew.
-                anew = [Unsteer(each, hosts=[""]) for each in sorted(joined)]
+                anew = [Unsteer(each, hosts=[NAMELESS]) for each in sorted(joined)]
                 await self._workers().apply(Change(0, steering=anew))
             for upstream, enlisted in tuple(self._enlisted.items()):
                 by_grace = sorted(enlisted.leaving, key=lambda each: self._graces.get(each, 0))
@@ -345,21 +412,17 @@ class Steering:
             log.warning("Users who were moved are not written down for now: %s", refusal.message)
 
     async def settle(self) -> None:
-        """Forget users of hosts that the configuration no longer has; go on with moves of a predecessor."""
+        """Forget users of hosts that the configuration no longer has."""
         directors = self._rules().directors
         for upstream in directors:
             await self._settle(upstream)
         self._settled = directors
 
     async def _settle(self, upstream: str) -> None:
-        now, board = self._clock(), await self.board(upstream)
+        board = await self.board(upstream)
         gone = await self._directors.others(upstream, list(board.known))
         if gone:
             await self.moved(upstream, await self._leave(upstream, gone, self._rules().kick_grace, close=True))
-        for held in await self._directors.held(upstream, now):
-            if (upstream, held) not in self._moving and held not in self._over.get(upstream, ()):
-                self._moving[upstream, held] = Moving()
-                self._begin(self._resume(upstream, held))
 
     async def _leave(self, upstream: str, hosts: list[str], grace: int, *, close: bool = False) -> int:
         """Forget the users of these hosts; the name of the move, in which what flows to them ends.
@@ -389,6 +452,9 @@ class Steering:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+
+
+_strays = msgspec.msgpack.Decoder(list[Stray]).decode
 
 
 def nowhere(question: Question, number: int) -> Place:

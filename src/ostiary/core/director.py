@@ -6,7 +6,7 @@ by their addresses, and droplets that serve it, which share an address and are k
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property, lru_cache
 from hashlib import md5
 from ipaddress import IPv6Address, ip_address
@@ -23,6 +23,8 @@ UP, DOWN, REMOVED = "up", "down", "removed"
 VHOSTS, MOST_VHOSTS = 100, 1000
 MOST_TAG = 255
 LAST_HASH = 2**32 - 1
+NAMELESS = ""
+"""In the place of a host that is forgotten: nobody with a name is meant."""
 MOST_NAMES, LONGEST_NAME = 8, 255
 """Names that are kept with an assignment, and the characters of one that is kept."""
 
@@ -87,6 +89,20 @@ class Assignment(Struct, frozen=True):
     """Unix microseconds; it does not count from then on."""
     held: int = 0
     """Names the move that brought the users here, or of which they were forgotten: while it goes on they wait."""
+
+
+class Unsteer(Struct, array_like=True, frozen=True):
+    """Forget where users of an upstream with `balance: director` go: those of `hashes`, and those at `hosts`.
+
+    With neither, all; where clients without a user go is forgotten in any case. Who comes next is asked about anew.
+    The change log has what a change ends in this form, and so workers hear of it.
+    """
+
+    upstream: str
+    """Empty: all of them."""
+    hashes: list[tuple[str, int]] = []
+    """Tag and user hash of each."""
+    hosts: list[str] = []
 
 
 class Arc(NamedTuple):
@@ -405,8 +421,8 @@ class Move(Struct, frozen=True):
     expires: int
     held: int
     """The number of this move, should the user have to wait for it."""
-    over: Set[int] = frozenset()
-    """Moves that have come to their end early."""
+    going: Container[int] = frozenset()
+    """The moves that are under way: in which something may still flow to a host before."""
 
     def decide(self, host: Host, found: Assignment | None) -> Assignment:
         """The assignment from now on. Refuses Conflict `user.moving`."""
@@ -414,7 +430,7 @@ class Move(Struct, frozen=True):
         if live is None:
             held = found.held if found is not None else 0
             return Assignment(host.tag, self.hash, host.host, named((), self.name), self.expires, held)
-        if live.host != host.host and live.held > self.now and live.held not in self.over:
+        if live.host != host.host and live.held in self.going:
             raise Conflict("user.moving", f"The user is still being moved to {live.host}")
         held = live.held if live.host == host.host else self.held
         return replace(live, host=host.host, names=named(live.names, self.name), expires=self.expires, held=held)

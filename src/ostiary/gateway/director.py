@@ -1,15 +1,17 @@
 """Users of an upstream with `balance: director` and the backend of each, as control has said it.
 
-What is remembered holds while the worker's lease is fresh, like admissions. A user that is in use is told to control
-once in half its time. Those without a name are steered by their client application, else by their address.
+What is remembered holds while the worker's lease is fresh, like admissions. It outlives control: the next one says
+first what has ended meanwhile (link/steered.py). A user that is in use is told to control once in half its time. Those
+without a name are steered by their client application, else by their address.
 """
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ostiary.core.director import Unsteer
 from ostiary.core.snapshot import Director as Definition
-from ostiary.link.messages import Place, Question, Unsteer
+from ostiary.link.messages import Place, Question
 
 if TYPE_CHECKING:
     from ostiary.gateway.backend import Backend
@@ -173,9 +175,14 @@ class Director:
             if stay := self._stays.pop(host, None):
                 stay.over = True
 
-    def clear(self) -> None:
-        """Forget everything: what was said may hold no longer."""
-        self.forget(Unsteer(self.upstream))
+    def doubt(self, key: Key) -> None:
+        """Who comes next is asked about anew, because control may not know that this is in use. It need not change."""
+        if (found := self._hashes.get(key)) is not None:
+            self._unname(found)
+
+    def begin_anew(self) -> None:
+        """Another control is heard. Where those without a name go it does not tell of by itself."""
+        self._nameless.clear()
 
     def leaving(self, keys: Iterable[Key]) -> "set[Client]":
         """The connections of users that were forgotten."""
@@ -204,15 +211,18 @@ class Director:
         each.until = 0
         if self._hashes.get(each.key) is each:
             del self._hashes[each.key]
+        self._unname(each)
+        if each.names and each.lingers():
+            self._let_leave(each)
+        each.names = []
+
+    def _unname(self, each: Assigned) -> None:
         names = self._names.get(each.key[0], {})
         for name in each.names:
             if names.get(name) is each:
                 del names[name]
         if not names:
             self._names.pop(each.key[0], None)
-        if each.names and each.lingers():
-            self._let_leave(each)
-        each.names = []
 
     def _let_leave(self, each: Assigned) -> None:
         """It may still flow. There are not many such: a connection has used one of them last."""
@@ -224,7 +234,7 @@ class Director:
 
     def inherit(self, other: "Director") -> None:
         """Take over from the upstream's former definition who is still to be drained, should that be asked."""
-        other.clear()
+        other.forget(Unsteer(self.upstream))
         for each in list(other._hashes.values()):
             other._drop(each)
         self._leaving = other._leaving

@@ -14,7 +14,7 @@ from ostiary.gateway.client import Client
 from ostiary.gateway.director import Director, Key
 from ostiary.gateway.sessions import row
 from ostiary.gateway.turns import few_at_a_time, in_turns
-from ostiary.link.messages import Drain, Kick, SessionRow
+from ostiary.link.messages import Drain, Kick, SessionRow, Stray
 
 if TYPE_CHECKING:
     from ostiary.gateway.worker import Worker
@@ -141,6 +141,23 @@ async def drain(worker: "Worker", order: Drain) -> list[str]:
     ]
     await _all_over(open_, order.grace * 1000)
     return sorted(users)
+
+
+async def strays(clients: Iterable[Client]) -> list[Stray]:
+    """What flows for users whom a change took away from where it flows to."""
+    found: dict[Stray, None] = {}
+    async for client in in_turns(list(clients)):
+        exchange = client.exchange
+        assigned, target = exchange.assigned, exchange.match.target
+        if (
+            client.busy()
+            and exchange.flowing()
+            and assigned is not None
+            and assigned.forgotten()
+            and target is not None
+        ):
+            found[Stray(target.upstream.definition.name, *assigned.key, assigned.stay.host)] = None
+    return list(found)
 
 
 async def _taken(worker: "Worker", upstream: str, mark: Mark) -> set[Key]:

@@ -30,16 +30,17 @@ from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.generation import Generation, Lazy, Match, Target
 from ostiary.gateway.guesses import Guesses
 from ostiary.gateway.listener import Listener
-from ostiary.gateway.orders import drain, kick, who
+from ostiary.gateway.orders import drain, kick, strays, who
 from ostiary.gateway.services import Services
 from ostiary.gateway.sessions import SHARED_FOR, Sessions
 from ostiary.gateway.tls import server_context
 from ostiary.gateway.upstream import Upstream
-from ostiary.link.client import Control
+from ostiary.link.client import Control, Use
 from ostiary.link.messages import (
     Change,
     Drain,
     Dump,
+    FindStrays,
     Grant,
     Kick,
     Order,
@@ -217,14 +218,21 @@ class Worker:
         if stale <= now < until and self._connected:
             self._ask_again()
 
+    def doubt(self, used: list[Use]) -> None:
+        """Control may not know that these users of directors were there of late."""
+        for name, tag, number in used:
+            upstream = self.upstreams.get(name)
+            if upstream is not None and upstream.director is not None:
+                upstream.director.doubt((tag, number))
+
     def connected(self, up: bool) -> None:
         """Control has begun to talk, or is gone. What was asked in vain is asked again; what was cached is doubted."""
         self._connected = up
         if not up:
             return
         self.admissions.drop(Change(0, everything=True))
-        for upstream in self._directors():
-            upstream.clear()
+        for director in self._directors():
+            director.begin_anew()
         self._doubted = {exchange.fields.digest or b"" for exchange in self.streams if exchange.admitted}
         self._ask_again()
         if wants := self.cells.again():
@@ -266,6 +274,8 @@ class Worker:
                 self.work(self._done(seq, kick(self, order)))
             case Drain():
                 self.work(self._done(seq, drain(self, order)))
+            case FindStrays():
+                self.work(self._done(seq, strays(self.clients)))
 
     def _reset_stats(self) -> None:
         self.sessions.reset()
@@ -340,11 +350,12 @@ class Worker:
         """Users may go elsewhere. Whether it is known that nothing flows for them any more."""
         still = True
         for each in change.steering:
-            upstream = self.upstreams.get(each.upstream)
-            if upstream is not None and upstream.director is not None:
-                upstream.director.forget(each)
-                upstream.let_go(each.hosts)
-                still = still and upstream.director.still(each)
+            for name in [each.upstream] if each.upstream else self.upstreams:
+                upstream = self.upstreams.get(name)
+                if upstream is not None and upstream.director is not None:
+                    upstream.director.forget(each)
+                    upstream.let_go(each.hosts)
+                    still = still and upstream.director.still(each)
         return still
 
     def _cut(self, change: Change) -> int:

@@ -12,6 +12,7 @@ from ostiary.core.admission import Admission
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.frames import Broken, Channel
 from ostiary.link.messages import (
+    NEVER,
     Answers,
     Applied,
     Ask,
@@ -39,6 +40,7 @@ from ostiary.link.messages import (
     Swapped,
     ToControl,
     Touch,
+    Touched,
     ToWorker,
     Want,
     decode_to_worker,
@@ -46,8 +48,12 @@ from ostiary.link.messages import (
 
 log = logging.getLogger(__name__)
 
+Use = tuple[str, str, int]
+"""Upstream, tag and hash of an assignment that was used."""
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 0.25
+MOST_UNSAID = 1_000
+"""Times that control was told of uses and has not said so; of more the same users are noted once."""
 
 
 class Control(Protocol):
@@ -65,8 +71,8 @@ class Control(Protocol):
     def steer(self, questions: list[Question]) -> None:
         """Where do these users go? Comes back as `Door.steered`, later where a user is being moved."""
 
-    def touch(self, used: list[tuple[str, str, int]]) -> None:
-        """These assignments (upstream, tag, hash) are in use."""
+    def touch(self, used: list[Use]) -> None:
+        """These assignments are in use. What may have been said in vain comes back as `Door.doubt`."""
 
     def done(self, seq: int, result: object) -> None:
         """Order `seq` is carried out."""
@@ -82,6 +88,9 @@ class Door(Protocol):
         """These addresses have guessed too often: until when, in monotonic ns."""
 
     def steered(self, places: list[Place]) -> None: ...
+    def doubt(self, used: list[Use]) -> None:
+        """Control may not have written down that these are in use, so that they may have expired there."""
+
     def do(self, seq: int, order: Order) -> None:
         """Carry an order out; `Control.done` says when."""
 
@@ -98,7 +107,7 @@ class Door(Protocol):
     def swap(self, revision: int) -> None: ...
     def report(self, seq: int) -> Report: ...
     def connected(self, up: bool) -> None:
-        """Control has begun to talk, or is gone."""
+        """Control has begun to talk, or is gone. What it says first ends what the worker knows and must not keep."""
 
 
 class Client:
@@ -107,7 +116,8 @@ class Client:
     def __init__(self, worker: int, pid: int) -> None:
         self._worker, self._pid = worker, pid
         self._session: Session | None = None
-        self._revision = 0
+        self._revision, self._told = 0, NEVER
+        self._uses = Uses()
         self.serving = asyncio.Event()
         """Set from the first swap on."""
 
@@ -143,9 +153,10 @@ class Client:
         if self._session is not None:
             self._session.send(Steer(questions))
 
-    def touch(self, used: list[tuple[str, str, int]]) -> None:
+    def touch(self, used: list[Use]) -> None:
+        number = self._uses.note(used)
         if self._session is not None:
-            self._session.send(Touch(used))
+            self._session.send(Touch(number, used))
 
     def done(self, seq: int, result: object) -> None:
         if self._session is not None:
@@ -153,7 +164,8 @@ class Client:
 
     async def _connect(self, door: Door, path: str | None = None, sock: socket.socket | None = None) -> bool:
         """Connect, say Hello and listen until the connection ends; whether control said anything."""
-        session = Session(Hello(self._worker, self._pid, self._revision), door, self.serving)
+        hello = Hello(self._worker, self._pid, self._revision, self._told)
+        session = Session(hello, door, self.serving, self._uses)
         try:
             await asyncio.get_running_loop().create_unix_connection(session.channel, path, sock=sock)
         except OSError as error:
@@ -163,21 +175,53 @@ class Client:
         try:
             await session.ended
         finally:
-            self._session, self._revision = None, session.revision
+            self._session, self._revision, self._told = None, session.revision, session.told
             session.close()
         return session.heard
+
+
+class Uses:
+    """Uses of which control has not said that it has written them down."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._unsaid: dict[int, list[Use]] = {}
+        self._doubtful: set[Use] = set()
+
+    def note(self, used: list[Use]) -> int:
+        """Control is being told; under which number."""
+        self._number += 1
+        self._unsaid[self._number] = used
+        if len(self._unsaid) > MOST_UNSAID:
+            self._doubt()
+        return self._number
+
+    def written(self, number: int) -> None:
+        """Control has said so."""
+        self._unsaid.pop(number, None)
+
+    def take(self) -> list[Use]:
+        """All of them, each once; they are not noted any longer."""
+        self._doubt()
+        taken, self._doubtful = list(self._doubtful), set()
+        return taken
+
+    def _doubt(self) -> None:
+        for used in self._unsaid.values():
+            self._doubtful.update(used)
+        self._unsaid.clear()
 
 
 class Session:
     """One connection to control, from Hello until it is lost."""
 
-    def __init__(self, hello: Hello, door: Door, serving: asyncio.Event) -> None:
-        self._hello, self._door, self._serving = hello, door, serving
+    def __init__(self, hello: Hello, door: Door, serving: asyncio.Event, uses: Uses) -> None:
+        self._hello, self._door, self._serving, self._uses = hello, door, serving, uses
         self._channel = Channel(decode_to_worker, self._opened, self._receive, self._lost)
         self._preparing = 0
         self._missing = 0
         self._problem = ""
-        self.revision = hello.revision
+        self.revision, self.told = hello.revision, hello.told
         self.heard = False
         """Whether control has said anything yet: a connection alone may only be waiting for it to be back."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -207,6 +251,7 @@ class Session:
     def _receive(self, message: ToWorker) -> None:
         if not self.heard:
             self.heard = True
+            self._door.doubt(self._uses.take())
             self._door.connected(True)
         self._tell(message)
 
@@ -218,11 +263,14 @@ class Session:
             case Granted():
                 door.granted(message.grants)
             case Lease():
+                self.told = message.told
                 door.lease(message.until)
             case Barred():
                 door.barred(message.until)
             case Steered():
                 door.steered(message.places)
+            case Touched():
+                self._uses.written(message.number)
             case Do():
                 door.do(message.seq, message.order)
             case Change():

@@ -8,15 +8,21 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.core.admission import Admission
+from ostiary.core.director import Unsteer
 from ostiary.core.limit import Limit
 from ostiary.core.marks import Mark
 from ostiary.core.snapshot import Piece, Snapshot
 
+NEVER = -1
+"""In the place of a number of the change log: before its beginning."""
+
 
 class Lease(Struct, array_like=True, tag="lease", frozen=True):
-    """Cached admissions may be used until `until` (nanoseconds of the machine's monotonic clock)."""
+    """What is cached may be used until `until` (nanoseconds of the machine's monotonic clock)."""
 
     until: int
+    told: int = 0
+    """The number of the change log up to which all changes of directors stand before this in the stream."""
 
 
 class Answers(Struct, array_like=True, tag="answers", frozen=True):
@@ -38,18 +44,6 @@ class Granted(Struct, array_like=True, tag="granted", frozen=True):
     """Answers to a Draw, one a Want, in its order."""
 
     grants: list[Grant]
-
-
-class Unsteer(Struct, array_like=True, frozen=True):
-    """Forget where users of an upstream with `balance: director` go: those of `hashes`, and those at `hosts`.
-
-    With neither, all; where clients without a user go is forgotten in any case. Who comes next is asked about anew.
-    """
-
-    upstream: str
-    hashes: list[tuple[str, int]] = []
-    """Tag and user hash of each."""
-    hosts: list[str] = []
 
 
 class Change(Struct, array_like=True, tag="change", frozen=True):
@@ -115,7 +109,14 @@ class Steered(Struct, array_like=True, tag="steered", frozen=True):
 class Touch(Struct, array_like=True, tag="touch", frozen=True):
     """These assignments are in use (upstream, tag, hash): they live on for their whole time from now."""
 
+    number: int
     used: list[tuple[str, str, int]]
+
+
+class Touched(Struct, array_like=True, tag="touched", frozen=True):
+    """The store has the uses of the Touch of this number."""
+
+    number: int
 
 
 class Who(Struct, array_like=True, tag="who", frozen=True):
@@ -155,6 +156,19 @@ class Drain(Struct, array_like=True, tag="drain", frozen=True):
     """And for all users who left a host by this: nobody has to name them, however many they are."""
 
 
+class FindStrays(Struct, array_like=True, tag="strays", frozen=True):
+    """Order: say what flows although its user was forgotten. Done has list[Stray]."""
+
+
+class Stray(Struct, array_like=True, frozen=True):
+    """Something flows to `host` for the users of a hash, of whom the worker no longer knows where they go."""
+
+    upstream: str
+    tag: str
+    hash: int
+    host: str
+
+
 class Dump(Struct, array_like=True, tag="dump", frozen=True):
     """Order: say what was counted. Done has Counted."""
 
@@ -163,7 +177,7 @@ class ResetStats(Struct, array_like=True, tag="reset-stats", frozen=True):
     """Order: begin counting anew. Done has list[str], empty."""
 
 
-Order = Who | Kick | Drain | Dump | ResetStats
+Order = Who | Kick | Drain | FindStrays | Dump | ResetStats
 
 
 class Do(Struct, array_like=True, tag="do", frozen=True):
@@ -293,6 +307,8 @@ class Hello(Struct, array_like=True, tag="hello", frozen=True):
     worker: int
     pid: int
     revision: int
+    told: int = NEVER
+    """As the last Lease had it: what it knows of directors may be older than later changes, and than no other."""
 
 
 class Ask(Struct, array_like=True, tag="ask", frozen=True):
@@ -374,7 +390,7 @@ class Barred(Struct, array_like=True, tag="barred", frozen=True):
     until: dict[str, int]
 
 
-ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect | Barred | Steered | Do
+ToWorker = Lease | Answers | Granted | Change | Prepare | Routes | Swap | Collect | Barred | Steered | Touched | Do
 ToControl = Hello | Ask | Draw | Applied | Prepared | Swapped | Report | Guesses | Steer | Touch | Done
 
 encode = msgspec.msgpack.Encoder().encode

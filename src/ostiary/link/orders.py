@@ -12,6 +12,15 @@ Result = tuple[int, msgspec.Raw]
 """The process that carried an order out, and what it said (msgpack)."""
 
 
+class Silent(Unavailable):
+    """Some workers have not answered in time; `results` is what the others said."""
+
+    def __init__(self, silent: Iterable[int], results: list[Result]) -> None:
+        workers = ", ".join(map(str, sorted(silent)))
+        super().__init__("workers.silent", f"Of worker {workers} no answer came in time")
+        self.results = results
+
+
 class Pending:
     """An order under way: which slots it waits for, and what has come."""
 
@@ -43,14 +52,13 @@ class Orders:
         self._pending: dict[int, Pending] = {}
 
     async def wait(self, pending: Pending, patience: float) -> list[Result]:
-        """What the workers said. Refuses Unavailable `workers.silent` after `patience` seconds."""
+        """What the workers said. Refuses Silent (`workers.silent`) after `patience` seconds."""
         self._pending[pending.do.seq] = pending
         try:
             async with asyncio.timeout(patience):
                 await pending.done
         except TimeoutError:
-            silent = ", ".join(map(str, sorted(pending.waiting)))
-            raise Unavailable("workers.silent", f"Of worker {silent} no answer came in time") from None
+            raise Silent(pending.waiting, pending.results) from None
         finally:
             del self._pending[pending.do.seq]
         return pending.results

@@ -8,7 +8,7 @@ The guarantee: when `apply` returns, no worker uses what the change ended. For e
 
 A worker that was connected to a predecessor of this control may hold that one's lease, so that until it says Hello it
 counts as holding a lease given at this control's first moment. Whoever says Hello drops all its admissions first: it
-may have missed changes while it was alone.
+may have missed changes while it was alone. Where users of directors go it keeps, but for what it missed (steered.py).
 """
 
 import asyncio
@@ -22,12 +22,14 @@ from typing import Protocol
 import msgspec
 
 from ostiary.core.admission import Admission
+from ostiary.core.director import Unsteer
 from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import Snapshot
 from ostiary.link.barrier import Barrier
 from ostiary.link.frames import Broken, Channel
 from ostiary.link.installing import Installing, Movement
 from ostiary.link.messages import (
+    NEVER,
     Applied,
     Ask,
     Barred,
@@ -51,6 +53,7 @@ from ostiary.link.messages import (
     Swapped,
     ToControl,
     Touch,
+    Touched,
     Want,
     decode_to_control,
 )
@@ -59,7 +62,7 @@ from ostiary.link.process import Process, peer
 from ostiary.link.reading import Reading
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.link.slot import Slot
-from ostiary.link.steered import Overtaking, Steering
+from ostiary.link.steered import Overtaking, Past, Steering
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,8 @@ class Server:
     """Control's end of the link, for workers numbered 1 to `workers`.
 
     `clock` is the machine's monotonic clock in nanoseconds, the one that workers read; `lease` is in nanoseconds too,
-    and must be the same for all who control these workers in turn. `patience` is in seconds.
+    and must be the same for all who control these workers in turn. `patience` is in seconds. `past` was read before
+    anybody could connect.
     """
 
     def __init__(
@@ -104,10 +108,14 @@ class Server:
         lease: int = LEASE,
         patience: float = PATIENCE,
         steering: Steering | None = None,
+        past: Past | None = None,
     ) -> None:
         self._authority = authority
         self._steering = steering
         self._overtaking = Overtaking()
+        self._past = past or Past()
+        self.told = self._past.newest
+        """The number of the change log up to which all changes of directors were given to it, or to a predecessor."""
         self._orders = Orders()
         self._standing = Change(0, streams=False, stopped=[])
         """What every worker that comes must be told: members, and stopped services (a predecessor's serve again)."""
@@ -236,10 +244,11 @@ class Server:
             raise Broken(f"a Hello of worker {hello.worker}, process {pid}, which is not expected")
         self._let_go(slot)
         self._know(slot, pid or hello.pid)
+        told = NEVER if slot.ended else hello.told  # whoever was given up has not been told anything since
         slot.channel, slot.ended = channel, False
         slot.serves, slot.prepared, slot.kept = hello.revision, 0, None
         slot.moved()
-        self._catch_up(slot)
+        self._catch_up(slot, told)
         self._lend(slot)
         self._installing.greet(slot)
         log.info("worker %d connected, process %d", slot.number, pid or hello.pid)
@@ -254,12 +263,14 @@ class Server:
         if slot.process is None:
             slot.process = Process(pid, lambda: self._ended(slot, pid))
 
-    def _catch_up(self, slot: Slot) -> None:
-        """Everything cached may be from before a change that went by: drop it, then say what is still unconfirmed."""
+    def _catch_up(self, slot: Slot, told: int) -> None:
+        """What is cached may be from before a change that went by: have that dropped, and say what is unconfirmed."""
         self._seq += 1
         for change, _ in slot.unconfirmed:
             slot.send(change)
-        self._tell(slot, msgspec.structs.replace(self._standing, seq=self._seq, everything=True), None)
+        missed = self._past.since(told)
+        anew = msgspec.structs.replace(self._standing, seq=self._seq, everything=True, steering=missed)
+        self._tell(slot, anew, None)
         for do in self._orders.of(slot.number):
             slot.send(do)
 
@@ -336,7 +347,7 @@ class Server:
     def _lend(self, slot: Slot) -> None:
         if slot.channel is not None:
             slot.lease = self._clock() + self._lease
-            slot.send(Lease(slot.lease))
+            slot.send(Lease(slot.lease, self.told))
 
     def _bound(self, slot: Slot) -> None:
         """A worker that takes nothing in must not fill control's memory."""
@@ -344,7 +355,8 @@ class Server:
             self._replace(slot, f"it has not taken {slot.channel.unsent} bytes")
         if len(slot.unconfirmed) > MOST_UNCONFIRMED:
             self._replace(slot, f"it has not confirmed {len(slot.unconfirmed)} changes")
-            slot.unconfirmed = deque([(Change(self._seq, everything=True), None)])
+            everything = Change(self._seq, everything=True, steering=[Unsteer("")])
+            slot.unconfirmed = deque([(everything, None)])
 
     def _tell(self, slot: Slot, change: Change, barrier: Barrier | None) -> None:
         slot.unconfirmed.append((change, barrier))
@@ -371,7 +383,7 @@ class Server:
             case Steer():
                 self._begin(self._steer(slot, message.questions))
             case Touch():
-                self._begin(self._touch(message.used))
+                self._begin(self._touch(slot, message))
             case Done():
                 pid = slot.process.pid if slot.process is not None else 0
                 self._orders.settle(slot.number, message.seq, (pid, message.result))
@@ -424,12 +436,14 @@ class Server:
         except Refusal as refusal:
             log.warning("users are not steered: %s", refusal.message)
 
-    async def _touch(self, used: Sequence[tuple[str, str, int]]) -> None:
+    async def _touch(self, slot: Slot, touch: Touch) -> None:
         try:
             if self._steering is not None:
-                await self._steering.touch(used)
+                await self._steering.touch(touch.used)
         except Refusal as refusal:
             log.warning("assignments are not prolonged: %s", refusal.message)
+        else:
+            slot.send(Touched(touch.number))
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         """Work beside the reading of messages; a defect in it must not end the link."""

@@ -51,7 +51,7 @@ from ostiary.gateway.worker import Worker
 from ostiary.link.client import Client
 from ostiary.link.messages import Place, Question
 from ostiary.link.server import Server
-from ostiary.link.steered import Steering
+from ostiary.link.steered import Past, Steering
 from ostiary.node.child import keep_to_itself, until_told
 from ostiary.node.drivers import driver_of
 from ostiary.node.hashing import for_strangers
@@ -89,10 +89,10 @@ async def run(start: Start, *, resume: bool) -> int:
     until_told(ending.set, reloading.set)
     try:
         store = await open_store(start.store)
-        newest = await store.changes.newest()
+        before = Past(*await store.directors.late())
     except Refusal as refusal:
         return refused(refusal)
-    room = Room(start, store, newest)
+    room = Room(start, store, before)
     try:
         async with asyncio.TaskGroup() as tasks:
             status = await room.live(tasks, ending, reloading, resume)
@@ -117,7 +117,7 @@ def report(**said: object) -> None:
 class Room:
     """Everything in the control process, wired."""
 
-    def __init__(self, start: Start, store: Store, newest: int) -> None:
+    def __init__(self, start: Start, store: Store, before: Past) -> None:
         self.start = start
         self.form = "json"
         self.gateway = ""
@@ -132,7 +132,8 @@ class Room:
             store, keeping, key, os.urandom, *clocks, stop=lambda: report(stop=True), strangers=for_strangers()
         )
         authority = wiring.authority
-        self.server = Server(authority, max(1, start.processes), steering=OnceReady(wiring.steering, self.ready))
+        steering = OnceReady(wiring.steering, self.ready)
+        self.server = Server(authority, max(1, start.processes), steering=steering, past=before)
         self.reloader = Reloader(
             Setting(
                 path=Path(start.config),
@@ -156,7 +157,9 @@ class Room:
         self.public = Listener(router, lambda: networks(tuple(self.settings().gateway.trusted_proxies)), public=True)
         self.inside: Worker | None = None
         # From what was the newest before any worker could ask: what came later it may have to forget.
-        self.tail = Tail(store.changes, self.server, newest, lambda seq: keep(start.run / TOLD, seq), asyncio.sleep)
+        self.tail = Tail(
+            store.changes, self.server, before.newest, self.told, asyncio.sleep, moved=wiring.steering.told
+        )
         self.upkeep = Upkeep(SqlPurge(store.writer), unix_microseconds, monotonic_microseconds, asyncio.sleep)
 
     def issuer(self) -> str:
@@ -172,6 +175,11 @@ class Room:
     def settings(self) -> Settings:
         """As they hold now."""
         return self.reloader.serving.settings
+
+    def told(self, seq: int) -> None:
+        """Workers were told of everything up to this number of the change log."""
+        self.server.told = seq
+        keep(self.start.run / TOLD, seq)
 
     def applied(self, built: Built) -> None:
         """Take from a configuration that serves what is not the workers'."""
@@ -223,6 +231,8 @@ class Room:
         await self.own()
         await self.control.jobs.open()
         await self.control.reconciler.open(driver_of(self.settings().droplets, Path(self.start.state_dir), self.key))
+        if resume:
+            self.control.steering.resume()
         self.ready.set()
         await self.control.formations.open()
         await self.public.listen(socket.socket(fileno=PUBLIC))

@@ -11,17 +11,20 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.director import Arc, Assignment, Board, Edit, Host, Move, Ring, named
+from ostiary.core.director import NAMELESS, Arc, Assignment, Board, Edit, Host, Move, Ring, Unsteer, named
 from ostiary.core.marks import Mark, marked
+from ostiary.store import changes
 from ostiary.store.changes import append, keep, log
 from ostiary.store.marks import COLUMNS, Cursor, affected, assignment, carry_out, catch_up, make, newest, pending, place
-from ostiary.store.places import Flushed, Left, Moved, Read, User, Wanted
+from ostiary.store.places import Flushed, Late, Left, Moved, Read, User, Wanted
 from ostiary.store.ports import Changed, Record
 from ostiary.store.sql import MOST_MARKS, Line, Row, Sql, rehearsing
 
 R = TypeVar("R")
 MOST_ROWS = 128
 """Assignments in one statement."""
+MOST_NAMED = 1_000
+"""Users whom the change log names; of more it has their host."""
 
 _HOSTS = "SELECT host, port, tag, vhosts, state, changed, ailing FROM director_hosts WHERE upstream = :upstream"
 _PUT = """
@@ -73,7 +76,6 @@ _USERS = "SELECT host, COUNT(*) FROM assignments WHERE upstream = :upstream GROU
 _OVER = """
 SELECT host, COUNT(*) FROM assignments WHERE expires <= :now AND upstream || '' = :upstream GROUP BY host || '', host
 """
-_HELD = "SELECT held, tag, hash FROM assignments WHERE upstream = :upstream AND held > :now"
 _OF = "SELECT COUNT(*) AS many FROM assignments WHERE upstream = :upstream AND host = :host AND tag = :tag"
 MOST_ARCS = 64
 _IN_ARCS = f"""
@@ -84,11 +86,16 @@ SELECT SUM(many) FROM ({
 _OF_THESE = """
 SELECT hash FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND host = :host
 """
+_OLDEST = "SELECT COALESCE(MIN(seq), 1) FROM changes"
+_LATE = "SELECT seq, subject FROM changes WHERE seq > :after AND kind LIKE 'director.%' ORDER BY seq"
+MOST_LATE = 20_000
+"""Changes of all kinds at the end of the log among which those of directors are looked for."""
 _COUNT = "SELECT COUNT(*) FROM assignments WHERE upstream = :upstream AND host IN (:each)"
 
 _MARKS = [(f"hash{number}", f"host{number}", f"names{number}") for number in range(MOST_ROWS)]
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Unsteer).decode
 MOST = 1 << 40
 """More than there are."""
 
@@ -153,9 +160,10 @@ def _settled(
     """Of one tag. Who is at a host that is no more is assigned anew; names that are new are kept."""
     texts = {each.hash: _names(named((), *each.names)) for each in wanted}
     rows = _assign(sql, upstream, board, tag, wanted, texts, now, seen)
-    lost = {row[1] for row in rows if row[2] not in board.known}
+    lost = sorted({row[1] for row in rows if row[2] not in board.known})
     if lost:
-        sql.among(_FORGET_USERS, sorted(lost), upstream=upstream, tag=tag)
+        sql.among(_FORGET_USERS, lost, upstream=upstream, tag=tag)
+        append(sql, now, "director.lost", unsteered(upstream, [(tag, each) for each in lost]))
         yield from _settled(sql, upstream, board, tag, [each for each in wanted if each.hash in lost], now, seen)
     asked = {each.hash: each.names for each in wanted}
     for row in rows:
@@ -167,6 +175,11 @@ def _settled(
             if names != each.names:
                 sql.change(_NAME, upstream=upstream, tag=tag, hash=each.hash, names=_names(names))
         yield each
+
+
+def unsteered(upstream: str, users: Sequence[User] = (), hosts: Sequence[str] = ()) -> str:
+    """What workers must forget because of a change, as the change log has it."""
+    return _encode(Unsteer(upstream, list(users), list(hosts))).decode()
 
 
 class SqlDirectors:
@@ -193,7 +206,8 @@ class SqlDirectors:
             if edit == Edit():
                 keep(sql, [record])
                 return Changed(0, edit)
-            seq = log(sql, "director.hosts", upstream, record)
+            gone = [*edit.forget, *edit.anew] or [NAMELESS]
+            seq = log(sql, "director.hosts", unsteered(upstream, hosts=gone), record)
             for address in edit.forget:
                 make(sql, upstream, Mark(seq, address, (), held))
             return Changed(seq, edit)
@@ -263,7 +277,8 @@ class SqlDirectors:
             values = msgspec.structs.asdict(after) | {"names": _names(after.names), "seen": newest(marks)}
             sql.change(_WRITE, upstream=upstream, **values)
             lives = before if before is not None and before.expires > move.now else None
-            return Changed(log(sql, "director.moved", upstream, record), Moved(lives, after))
+            there = [(after.tag, after.hash)]
+            return Changed(log(sql, "director.moved", unsteered(upstream, there), record), Moved(lives, after))
 
         return await self._writer.each(unit)
 
@@ -278,7 +293,7 @@ class SqlDirectors:
             count = _elsewhere(sql, upstream, board.host(host), board.ring(tag), spared)
             if not count:
                 return []
-            seq = append(sql, at, "director.flushed", upstream)
+            seq = append(sql, at, "director.flushed", unsteered(upstream, hosts=[host]))
             mark = Mark(seq, host, board.weights(tag), held, frozenset(spared))
             make(sql, upstream, mark)
             return [Left(count, mark)]
@@ -298,7 +313,10 @@ class SqlDirectors:
             leaving = ring.elsewhere(host, sorted(row[0] for row in rows))
             for each in leaving:
                 place(sql, upstream, tag, ring.host(each), held, [each], newest(marks))
-            return _flushed(append(sql, at, "director.flushed", upstream) if leaving else 0, tag, ring, leaving)
+            users: list[User] = [(tag, each) for each in leaving]
+            gone = unsteered(upstream, users) if len(users) <= MOST_NAMED else unsteered(upstream, hosts=[host])
+            seq = append(sql, at, "director.flushed", gone) if users else 0
+            return Flushed(seq, users, []) if ring.host(0) else Flushed(seq, [], users)
 
         return await self._writer.each(unit)
 
@@ -309,7 +327,7 @@ class SqlDirectors:
             [(count,)] = sql.among(_COUNT, hosts, upstream=upstream)
             if not count:
                 return Changed(0, 0)
-            seq = append(sql, at, "director.flushed", upstream)
+            seq = append(sql, at, "director.flushed", unsteered(upstream, hosts=hosts))
             for host in hosts:
                 make(sql, upstream, Mark(seq, host, (), held))
             return Changed(seq, count)
@@ -321,18 +339,8 @@ class SqlDirectors:
         rows = await self._lister.each(lambda sql: sql.rows(_OTHERS, upstream=upstream))
         return sorted({row[0] for row in rows} - set(hosts))
 
-    async def held(self, upstream: str, now: int) -> dict[int, list[User]]:
-        def unit(sql: Sql) -> dict[int, list[User]]:
-            waits = {(row[1], row[2]): int(row[0]) for row in sql.rows(_HELD, upstream=upstream, now=now)}
-            for _, after in affected(sql, upstream, pending(sql, upstream)):
-                waits[after.tag, after.hash] = after.held
-            found: dict[int, list[User]] = {}
-            for user, held in waits.items():
-                if held > now:
-                    found.setdefault(held, []).append(user)
-            return found
-
-        return await self._lister.each(unit)
+    async def late(self) -> Late:
+        return await self._reader.each(_late)
 
     async def sweep(self, upstream: str) -> None:
         """In a rehearsal too: it changes nothing that anybody sees."""
@@ -350,6 +358,13 @@ class SqlDirectors:
         while (done := await self._writer.each(unit)) is None:
             await self.sweep(upstream)
         return done
+
+
+def _late(sql: Sql) -> Late:
+    [(oldest,)] = sql.rows(_OLDEST)
+    last = changes.newest(sql)
+    after = max(oldest - 1, last - MOST_LATE)
+    return Late(after, last, [(seq, _decode(subject)) for seq, subject in sql.rows(_LATE, after=after)])
 
 
 def _elsewhere(sql: Sql, upstream: str, host: Host, ring: Ring, spared: Collection[int]) -> int:
@@ -379,8 +394,3 @@ def _in_arcs(sql: Sql, arcs: Sequence[Arc], **values: object) -> int:
 def _there(marks: Sequence[Mark], rows: Iterable[Row]) -> list[Assignment]:
     found = [marked(marks, assignment(row), row[6]) for row in rows]
     return [each for each in found if each.host]
-
-
-def _flushed(seq: int, tag: str, ring: Ring, users: Sequence[int]) -> Flushed:
-    these: list[User] = [(tag, each) for each in users]
-    return Flushed(seq, these, []) if ring.host(0) else Flushed(seq, [], these)

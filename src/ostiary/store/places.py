@@ -8,7 +8,7 @@ the store does not know: decisions are functions that it calls with the hosts as
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from ostiary.core.director import Assignment, Board, Edit, Host, Move
+from ostiary.core.director import Assignment, Board, Edit, Host, Move, Unsteer
 from ostiary.core.marks import Mark
 from ostiary.store.ports import Changed, Record
 
@@ -47,6 +47,14 @@ class Flushed(NamedTuple):
     seq: int
     moved: list[User]
     forgotten: list[User]
+
+
+class Late(NamedTuple):
+    """The last changes of directors, each with its number: all that there were after `after`, up to `newest`."""
+
+    after: int
+    newest: int
+    changes: list[tuple[int, Unsteer]]
 
 
 class Directors(Protocol):
@@ -104,8 +112,8 @@ class Directors(Protocol):
     async def others(self, upstream: str, hosts: Sequence[str]) -> list[str]:
         """Hosts that have users and are not among `hosts`."""
 
-    async def held(self, upstream: str, now: int) -> dict[int, list[User]]:
-        """Users whose move may go on, or who were forgotten by one, by its number."""
+    async def late(self) -> Late:
+        """What the end of the change log has of directors."""
 
     async def sweep(self, upstream: str) -> None:
         """Rewrite the assignments of all who were moved or forgotten at once; nobody sees a difference."""
