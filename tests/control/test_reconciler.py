@@ -389,6 +389,7 @@ async def test_an_engine_that_is_away_stops_nothing_and_is_adopted_from_when_it_
     assert (await refused(node.add()))[0] == "driver.unavailable"
     assert (await refused(node.control.logs(droplet.name, 1)))[0] == "driver.unavailable"
     assert (await refused(node.control.usage(droplet.name)))[0] == "driver.unavailable"
+    assert (await refused(node.control.images()))[0] == "driver.unavailable"
     assert len(node.workers.told) == told
     node.engine.away = False
     await until(lambda: node.states() == {droplet.name: "running"})

@@ -134,7 +134,7 @@ async def stats(control: Control, call: Call, params: OneDroplet) -> Stats:
 @operation("droplets.images", reads=True)
 async def images(control: Control, call: Call, params: NoParameters) -> list[Image]:
     """List the images that are there; a driver of processes has none."""
-    return list(await control.reconciler.driver.images())
+    return list(await control.reconciler.images())
 
 
 async def foresee_making(control: Control, call: Call, params: CreateDroplet) -> list[str]:

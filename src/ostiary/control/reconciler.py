@@ -26,7 +26,7 @@ from ostiary.core.droplets import Place, Recipe, Template
 from ostiary.core.lifecycle import Life, Wanted
 from ostiary.core.refusal import Conflict, NotFound, Refusal, Unavailable
 from ostiary.core.snapshot import SECOND
-from ostiary.drivers.port import Driver, Seen, Usage
+from ostiary.drivers.port import Driver, Image, Seen, Usage
 from ostiary.store.fleet import Kept
 from ostiary.store.ports import Record
 
@@ -261,6 +261,12 @@ class Reconciler(Minder):
             return await self._driver.usage(charge.id)
         except NotFound:
             return Usage()
+
+    async def images(self) -> Sequence[Image]:
+        """The images that are there. An engine that nothing was asked of yet may be away without our knowing."""
+        if self._needed.is_set():
+            self.reach()
+        return await self._driver.images()
 
     # The engine
 
