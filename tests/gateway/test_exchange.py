@@ -962,6 +962,11 @@ async def test_a_proxy_trusted_no_more_is_believed_no_more_on_its_open_connectio
 # -- accounting
 
 
+async def test_an_access_log_that_cannot_be_opened_stops_nobody(tmp_path: Path) -> None:
+    async with stage(route(USER), gateway=Gateway(access_log=str(tmp_path))) as on:
+        await on.ask(get("/a", "user"), 200)
+
+
 async def test_each_exchange_is_one_line_of_the_access_log_and_one_count(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "access.log"
     async with stage(route(USER), gateway=Gateway(access_log=str(path))) as on:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from ostiary.control.appendable import check_appendable
 from ostiary.control.plugged import problem
 from ostiary.control.sources import Reader, Recorder, Sources
 from ostiary.core.configuration.assembly import Assembly, unused
@@ -323,9 +324,10 @@ def _store(url: Url, root: Path, state: str) -> Url:
 
 
 def checks(settings: Settings) -> Iterator[Fault]:
-    """What only the machine can tell: whether certificates and keys can be used; and what is not supported yet."""
+    """What only the machine can tell: whether certificates and keys can be used, and the access log be written."""
     if not settings.store.url.startswith((SQLITE, POSTGRESQL)):
         yield Fault(("store", "url"), "expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
+    yield from _access_log(settings.log.access)
     tls = settings.gateway.tls
     if tls:
         yield from _pair(tls.certificate, tls.key, ("gateway", "tls"))
@@ -338,6 +340,14 @@ def checks(settings: Settings) -> Iterator[Fault]:
                 yield Fault(where, "certificate and key stand together or not at all")
             elif each.tls.certificate:
                 yield from _pair(each.tls.certificate, each.tls.key, where)
+
+
+def _access_log(file: str) -> Iterator[Fault]:
+    try:
+        if file not in ("", "-"):
+            check_appendable(file)
+    except OSError as problem:
+        yield Fault(("log", "access"), f"{file[:200]} cannot be written: {reason(problem)}")
 
 
 def _pair(certificate: str, key: str, where: Where) -> Iterator[Fault]:

@@ -413,8 +413,11 @@ class Worker:
         self.settings = settings
         self.max_head = settings.max_head
         self.admissions.resize(settings.max_admissions)
-        self.log.open(settings.access_log)
         logging.getLogger("ostiary").setLevel(settings.log_level)
+        try:
+            self.log.open(settings.access_log)
+        except OSError as problem:  # no reason to stop serving
+            log.error("The access log %s cannot be opened, and stays as it was: %s", settings.access_log, problem)
 
     def report(self, seq: int) -> Report:
         """Everything counted since the last report, and the levels of now."""
