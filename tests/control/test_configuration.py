@@ -1,5 +1,6 @@
 """Loading: files and environment together, with every mistake at its place; what is shown and what has changed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,46 @@ def test_certificates_that_cannot_be_used_are_mistakes(tmp_path: Path) -> None:
         "a.yaml:9: upstreams.u.tls.key: cannot be read: No such file or directory",
         "a.yaml:10: upstreams.v.tls: certificate and key stand together or not at all",
     ]
+
+
+PLUGGED = """\
+from ostiary import action
+
+@action("late")
+def late(arguments):
+    raise SystemExit(3)
+"""
+
+
+def test_a_plug_in_that_wants_to_end_the_process_is_a_mistake(tmp_path: Path) -> None:
+    text = (
+        "plugins: {directory: ., names: {early: 'early.py:x', late: 'late.py:late'}}\n"
+        "upstreams: {u: {servers: ['h:1']}}\nroutes: [{match: GET /, upstream: u, actions: [late]}]\n"
+    )
+    assert loaded(written(tmp_path, {"a.yaml": text, "early.py": "raise SystemExit(3)\n", "late.py": PLUGGED})) == [
+        "a.yaml:1: plugins.names.early: plug-in early cannot be loaded: SystemExit: 3",
+        "a.yaml:3: routes[0].actions[0]: action late cannot be made: SystemExit: 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("folder", "Is a directory"),
+        ("a.yaml/x/access.log", "Not a directory"),
+        ("pipe", "No such device or address"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_an_access_log_that_cannot_be_written_is_a_mistake(tmp_path: Path, file: str, why: str) -> None:
+    path = written(tmp_path, {"a.yaml": f"log: {{access: {file}}}\n", "folder/x": ""})
+    os.mkfifo(tmp_path / "pipe")
+    assert loaded(path) == [f"a.yaml:1: log.access: {str(tmp_path / file)[:200]} cannot be written: {why}"]
+
+
+def test_an_access_log_is_not_made_before_it_is_needed(tmp_path: Path) -> None:
+    clean(written(tmp_path, {"a.yaml": "log: {access: logs/access.log}\n"}))
+    assert not (tmp_path / "logs").exists()
 
 
 def test_mapping_files_are_read_in_byte_order_and_once(tmp_path: Path) -> None:

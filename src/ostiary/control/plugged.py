@@ -42,7 +42,7 @@ def problem(kind: Kind, name: str) -> str:
     """Why the plug-in `name` cannot be had; empty if it can."""
     try:
         found = load(kind, name)
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         return f"the plug-in {name} does not load: {type(failure).__name__}: {failure}"
     return "" if callable(found) else f"the plug-in {name} is no function"
 

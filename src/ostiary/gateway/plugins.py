@@ -174,7 +174,7 @@ class Plugins:
         """
         try:
             found = _from_entry_points(name) if source == "entry-point" else [_from_file(source, directory)]
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             return f"plug-in {name} cannot be loaded: {type(problem).__name__}: {problem}"
         if not found:
             return f"no installed package offers the plug-in {name}"
@@ -194,6 +194,8 @@ class Plugins:
             declared.build(msgspec.convert(plugin.arguments, declared.arguments))
         except (msgspec.ValidationError, ValueError) as problem:
             return f"{kind} {plugin.name}: {problem}"
+        except (Exception, SystemExit) as problem:
+            return f"{kind} {plugin.name} cannot be made: {type(problem).__name__}: {problem}"
         return ""
 
     def build(self, kind: Literal["action", "filter"], plugin: Plugin) -> Built:
