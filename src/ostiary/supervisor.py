@@ -91,10 +91,16 @@ def is_there(pid: int) -> bool:
 
 
 def put(path: Path, text: str) -> None:
-    """Write a file whole: nobody sees half of it."""
+    """Write a file whole: nobody sees half of it. Refuses what cannot be written."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as error:
+        if draft.exists():
+            draft.unlink()
+        raise Refused(f"cannot write {path}: {error.strerror}") from error
 
 
 def write(descriptor: int, line: str) -> None:
@@ -165,7 +171,8 @@ def listen_unix(path: Path) -> int:
     try:
         each.bind(str(path))
     except OSError as error:
-        raise Refused(f"cannot make the socket {path}: {error.strerror or error}") from error
+        why = error.strerror or f"{error}; choose a shorter state_dir"
+        raise Refused(f"cannot make the socket {path}: {why}") from error
     path.chmod(0o600)
     each.listen(BACKLOG)
     return lifted(each.detach())
@@ -252,7 +259,6 @@ class Supervisor:
         try:
             self.lock()
             self.prepare()
-            self.pid_file.parent.mkdir(parents=True, exist_ok=True)
             put(self.pid_file, f"{os.getpid()}\n")
             self.loop()
         except Refused as refused:
@@ -320,7 +326,7 @@ class Supervisor:
         self.link.unlink(missing_ok=True)
         (self.run / PUBLIC_NAME).unlink(missing_ok=True)
         (self.run / ADDRESSES_NAME).unlink(missing_ok=True)
-        if self.pid_file.exists() and self.pid_file.read_text() == f"{os.getpid()}\n":
+        if self.pid_file.is_file() and self.pid_file.read_text() == f"{os.getpid()}\n":
             self.pid_file.unlink()
 
     # Running

@@ -441,6 +441,17 @@ def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "revisions.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_that_is_none_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "revisions.key"
+    file.write_bytes(b"short")
+    with pytest.raises(Invalid, match=f"{file} does not hold a key of 32 bytes"):
+        key_in(tmp_path, bytes)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(Invalid, match=f"The key {file} cannot be had: Is a directory"):
+        key_in(tmp_path, bytes)
+
+
 def test_a_seal_opens_what_it_closed_and_nothing_else() -> None:
     seal = Seal(bytes(32), lambda count: b"n" * count)
     sources = Sources("a.yaml", {"a.yaml": b"x" * 1000}, {"m": ["a"]}, {"s": b"secret"})

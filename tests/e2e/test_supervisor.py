@@ -105,6 +105,21 @@ async def test_a_node_says_where_it_listens_and_ends_in_order(place: Path) -> No
     assert names(place / "run") == []
 
 
+async def test_a_pid_file_that_cannot_be_written_is_refused(place: Path) -> None:
+    (place / "folder").mkdir()
+    async with started(place, pid_file=str(place / "folder")) as node:
+        assert await node.rest() == [f"ostiary: cannot write {place / 'folder'}: Is a directory"]
+        assert await node.status() == 1
+    assert names(place) == ["folder", "plan.json", "run"]
+
+
+async def test_a_socket_whose_path_is_too_long_says_what_to_do(place: Path) -> None:
+    async with started(place, run=str(place / ("x" * 120))) as node:
+        (said,) = await node.rest()
+        assert said.endswith(".sock: AF_UNIX path too long; choose a shorter state_dir")
+        assert await node.status() == 1
+
+
 async def test_what_waits_for_a_dead_worker_is_served_by_its_successor(place: Path) -> None:
     async with started(place) as node:
         first = await node.pid("worker 1")

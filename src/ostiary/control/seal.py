@@ -25,20 +25,30 @@ LARGEST = 1 << 30
 
 
 def key_in(directory: Path, entropy: Callable[[int], bytes]) -> bytes:
-    """The key that lies in the state directory, made (for its owner only) the first time. 32 bytes."""
+    """The key that lies in the state directory, made (for its owner only) the first time. 32 bytes.
+
+    Refuses Invalid `revisions.key`.
+    """
     path = directory / KEY_NAME
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(entropy(32))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-    key = path.read_bytes()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _make(path, entropy(32))
+        key = path.read_bytes()
+    except OSError as problem:
+        raise Invalid("revisions.key", f"The key {path} cannot be had: {problem.strerror}") from problem
     if len(key) != 32:
-        raise Invalid("revisions.key", f"{path} does not hold a key of 32 bytes")
+        raise Invalid("revisions.key", f"{path} does not hold a key of 32 bytes: put the one back that was there")
     return key
+
+
+def _make(path: Path, key: bytes) -> None:
+    fresh = path.with_suffix(f".{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
 
 
 class Seal:

@@ -88,11 +88,12 @@ async def run(start: Start, *, resume: bool) -> int:
     ending, reloading = asyncio.Event(), asyncio.Event()
     until_told(ending.set, reloading.set)
     try:
+        key = key_in(Path(start.state_dir), os.urandom)
         store = await open_store(start.store)
         before = Past(*await store.directors.late())
     except Refusal as refusal:
         return refused(refusal)
-    room = Room(start, store, before)
+    room = Room(start, store, before, key)
     try:
         async with asyncio.TaskGroup() as tasks:
             status = await room.live(tasks, ending, reloading, resume)
@@ -117,7 +118,7 @@ def report(**said: object) -> None:
 class Room:
     """Everything in the control process, wired."""
 
-    def __init__(self, start: Start, store: Store, before: Past) -> None:
+    def __init__(self, start: Start, store: Store, before: Past, key: bytes) -> None:
         self.start = start
         self.form = "json"
         self.gateway = ""
@@ -125,7 +126,7 @@ class Room:
         self.ready = asyncio.Event()
         """Set when there is a configuration and the droplets of a predecessor are known."""
         open_log("control", lambda: self.form)
-        self.key = key = key_in(Path(start.state_dir), os.urandom)
+        self.key = key
         keeping = SqlKeeping(start.store, Path(start.state_dir) / BACKUPS, unix_microseconds)
         clocks = (unix_microseconds, monotonic_microseconds)
         wiring = Wiring(
