@@ -2,16 +2,22 @@
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from subprocess import PIPE
 
+import httpx2
 import pytest
 from tests.cli.conftest import Served
 from tests.dialects.house import PASSWORD
 from typer.testing import CliRunner, Result
 
 from ostiary.cli import COMMANDS, app
+from ostiary.cli.client import Target, _problem
+from ostiary.cli.tables import text_of
 from ostiary.control.subjects import registry
 
 Run = Callable[..., Result]
@@ -109,6 +115,66 @@ def test_a_wrong_password_is_4(run: Run) -> None:
     assert (result.exit_code, result.stderr) == (4, "Wrong name or password (login.refused)\n")
 
 
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [("hunter2\nx", "OSTIARY_TOKEN holds no token"), ("hunter2é", "OSTIARY_TOKEN holds no token")],
+)
+def test_a_token_that_is_none_is_not_repeated(served: Served, token: str, said: str) -> None:
+    result = CliRunner().invoke(app, ["scopes", "list"], env={"OSTIARY_URL": served.url, "OSTIARY_TOKEN": token})
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("words", [["scopes", "get", "\udcff"], ["sessions", "list", "--user", "\udcff"]])
+def test_words_that_are_no_text_are_2(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "UTF-8" in result.output
+
+
+def test_who_is_no_admin_listener_is_told_apart() -> None:
+    response = httpx2.Response(404, json={"error": "resource not found"}, request=httpx2.Request("POST", "http://g/x"))
+    problem = _problem(response, Target("http://g"))
+    assert (problem.exit_status, problem.message) == (1, "http://g/x answered 404: is the admin listener there?")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["profiles", "list"], ["--help"]])
+def test_a_result_that_cannot_be_written_is_said_in_a_line(words: list[str], home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([sys.executable, "-m", "ostiary", *words], stdout=full, stderr=PIPE, timeout=120)
+    assert ran.returncode == 1
+    assert ran.stderr.decode() == "ostiary: the result cannot be written: No space left on device\n"
+
+
+def test_a_page_says_that_there_may_be_more(run: Run) -> None:
+    for name in ("page-a", "page-b"):
+        run("scopes", "create", name, "--cc-expires-in", "60", "--pass-expires-in", "60")
+    assert "there may be more than these 1: --all fetches all of them" in run("scopes", "list", "--limit", "1").stderr
+    assert "there may be more" not in run("scopes", "list", "--all", "--limit", "1").stderr
+    assert "at most so many; else 1000" in run("scopes", "list", "--help").stdout
+
+
+@pytest.mark.parametrize("word", ["validate", "serve", "start"])
+def test_a_configuration_that_is_not_there_is_asked_for(run: Run, word: str) -> None:
+    result = run(word, "--config", "/nowhere/at.yaml")
+    said = "ostiary: there is no /nowhere/at.yaml: give the configuration file with --config FILE\n"
+    assert (result.exit_code, result.stderr) == (1, said)
+
+
+def test_a_node_is_sought_where_a_lost_configuration_would_have_it(run: Run, tmp_path: Path) -> None:
+    result = run("status", "--config", str(tmp_path / "lost.yaml"))
+    assert (result.exit_code, result.stdout) == (3, "ostiary is not running\n")
+    assert f"there is no {tmp_path}/lost.yaml (--config names another): looking in {tmp_path}/var" in result.stderr
+
+
+def test_moments_durations_and_sizes_are_written_for_people() -> None:
+    stamp = 1_795_359_602_997_578
+    assert text_of("since", stamp) == text_of("changed", stamp) == "2026-11-22T15:00:02Z"
+    assert (text_of("changed", True), text_of("updated", 0), text_of("uptime", 90)) == ("yes", "-", "90s")
+    assert [text_of("bytes", size) for size in (0, 1023, 1024, 12_900_000)] == ["0 B", "1023 B", "1.0 KiB", "12.3 MiB"]
+
+
 def test_a_server_that_is_not_there_is_3(run: Run) -> None:
     result = run("scopes", "list", url="http://127.0.0.1:1")
     assert result.exit_code == 3
@@ -173,7 +239,7 @@ def test_an_empty_list_says_so(run: Run) -> None:
         ["tokens", "check", "hunter2-secret"],
         ["tokens", "issue", "client_credentials", "--client-id", "a", "--client-secret", "hunter2-secret"],
         ["tokens", "issue", "password", "--client-id", "a", "--password", "hunter2-secret"],
-        ["users", "set-password", "hunter2-secret"],
+        ["users", "set-password", "--new-password", "hunter2-secret"],
         ["users", "create", "ann", "--role", "member", "--password", "hunter2-secret"],
         ["applications", "create", "--name", "a", "--scope", "b", "--redirect-uri", "c", "--client-secret", "@"],
         ["tokens", "check", "@/nowhere/at/all"],
@@ -191,9 +257,7 @@ def test_secrets_come_from_files_and_lines(run: Run, tmp_path: Path) -> None:
     file.write_text("wrong horse battery\n")
     made = run("users", "create", "dora", "--role", "member", "--password", f"@{file}", "--json")
     assert made.exit_code == 0, made.output
-    changed = run(
-        "users", "set-password", "-", "--user", "dora", "--login", "admin", "--json", stdin="correct horse battery\n"
-    )
+    changed = run("users", "set-password", "dora", "--new-password", "-", "--json", stdin="correct horse battery\n")
     assert json.loads(changed.stdout) == {"user": "dora"}
 
 

@@ -3,6 +3,8 @@
 What a command is made with is imported when it is asked for, by name: most commands need little of it.
 """
 
+import os
+import sys
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -80,5 +82,14 @@ def ostiary(
 
 
 def main() -> None:
-    """The entry point `ostiary`."""
-    app()
+    """The entry point `ostiary`. What the machine refuses (a full disk, a right) is said in a line, with status 1."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as problem:
+        if not isinstance(problem, BrokenPipeError):  # whoever has read enough knows it
+            typer.echo(f"ostiary: {problem.filename or 'the result cannot be written'}: {problem.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it, at the end of the process
+        sys.exit(1)

@@ -36,6 +36,8 @@ class Parameter(Struct, frozen=True, omit_defaults=True):
     description: str = ""
     required: bool = False
     choices: tuple[str, ...] = ()
+    default: int = 0
+    """Of a number that is greater than 0 where nothing is said of it."""
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
@@ -156,7 +158,8 @@ def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:
         said = "counts" if get_args(kind)[1] is int else "pairs"
     else:
         said = KINDS.get(kind, "json")
-    return Parameter(field.name, said, description, field.required, choices)
+    default = field.default if type(field.default) is int else 0
+    return Parameter(field.name, said, description, field.required, choices, default)
 
 
 def _plain(hint: Any) -> Any:

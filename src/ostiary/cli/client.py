@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -102,6 +103,7 @@ def _client(
     """A client that asks as somebody. Raises Problem where nobody answers."""
     import httpx2  # here: help, completion and usage need none of it
 
+    _check_port(target.url)
     auth = None if target.password is None else httpx2.BasicAuth(target.name, target.password)
     headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     try:
@@ -109,8 +111,18 @@ def _client(
             base_url=target.url, auth=auth, headers=headers, timeout=patience, transport=transport
         ) as client:
             yield client
+    except UnicodeEncodeError as problem:
+        raise typer.BadParameter("a word, or what the environment says, is not UTF-8 text") from problem
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as problem:
         raise Problem(0, "unreachable", f"cannot reach {target.url}: {problem}") from problem
+
+
+def _check_port(url: str) -> None:
+    """Raise Problem for a port that is none: of a greater number the system takes the lower 16 bits, without a word."""
+    try:
+        urlsplit(url).port  # noqa: B018
+    except ValueError as problem:
+        raise Problem(0, "unreachable", f"cannot reach {url}: {problem}") from problem
 
 
 def fail(problem: Problem) -> NoReturn:
@@ -126,10 +138,11 @@ def _problem(response: "httpx2.Response", target: Target) -> Problem:
         said = msgspec.json.decode(response.content)
     except ValueError:
         said = None
-    if not isinstance(said, dict) or "error" not in said:
-        return Problem(response.status_code, NO_OSTIARY, f"{response.url} answered {response.status_code}")
+    if not isinstance(said, dict) or not {"error", "message"} <= said.keys():
+        what = f"{response.url} answered {response.status_code}: is the admin listener there?"
+        return Problem(response.status_code, NO_OSTIARY, what)
     mistakes = tuple(_line(each) for each in said.get("mistakes", []))
-    code, message = str(said["error"]), str(said.get("message", ""))
+    code, message = str(said["error"]), str(said["message"])
     if target.token and code in ENDED:
         message = _ended(target, ENDED[code])
     elif code == "authentication.required":

@@ -123,6 +123,8 @@ def _parameter(parameter: Parameter, *, argument: bool) -> inspect.Parameter:
         description += f"; {HOW}"
     if kind == "moment":
         description = f"{description.replace(MOMENT, 'moment')}; {WRITTEN}"
+    if parameter.default:
+        description += f"; else {parameter.default}"
     hint = Literal[parameter.choices] if kind == "choice" else HINTS[kind]
     if argument:
         said: Any = typer.Argument(help=description, metavar=name.upper())

@@ -21,7 +21,10 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 def login(
     url: Annotated[str | None, typer.Argument(help=f"the admin listener; else the profile's, else {URL}")] = None,
-    user: Annotated[str | None, typer.Option("--user", "--login", envvar="OSTIARY_USER", metavar="NAME")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "--login", envvar="OSTIARY_USER", help="as whom; else a prompt", metavar="NAME"),
+    ] = None,
     code: Annotated[bool, typer.Option("--code", help="by a code of the authenticator application")] = False,
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="file with the password; else a prompt or standard input")

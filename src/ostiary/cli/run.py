@@ -43,10 +43,18 @@ def execute(entry: Entry, params: dict[str, Any], whom: Target, wanted: Wanted) 
     else:
         written(done.result, sys.stdout, as_json=wanted.as_json)
     _draw(pictures, wanted)
+    _tell_of_more(entry, params, done.result, wanted)
     if done.applied and not wanted.as_json:
         say(f"in force: {done.applied}", dim=True)
     if isinstance(done.result, dict) and any(done.result.get(name) is False for name in VERDICTS):
         raise typer.Exit(REFUSED)
+
+
+def _tell_of_more(entry: Entry, params: dict[str, Any], result: Any, wanted: Wanted) -> None:
+    """A listing that is as long as a page may be is seldom all there is."""
+    limits = [params.get(each.name, each.default) for each in entry.parameters if each.name == "limit"]
+    if entry.cursor and not wanted.every_page and len(rows_of(result)) in limits:
+        say(f"there may be more than these {limits[0]}: --all fetches all of them", dim=True)
 
 
 def every(entry: Entry, params: dict[str, Any], whom: Target) -> Done:

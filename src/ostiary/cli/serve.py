@@ -48,7 +48,7 @@ def start(config: Config = DEFAULT, workers: Workers = None) -> None:
     plan = _plan(config, environ)
     log = plan.parent.parent / "ostiary.log"
     ours, theirs = os.pipe()
-    with log.open("ab") as output:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as output:
         process = subprocess.Popen(
             [*_supervisor(plan), str(theirs)],
             env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[theirs],
@@ -99,6 +99,8 @@ def validate(config: Config = DEFAULT) -> None:
 
 
 def _built(config: Path, environ: dict[str, str]) -> Built:
+    if not config.exists():
+        _fail(f"there is no {config}: give the configuration file with --config FILE")
     outcome = configured(config, environ)
     problems = outcome.warnings if isinstance(outcome, Built) else outcome
     for problem in problems:
@@ -121,7 +123,10 @@ def _plan(config: Path, environ: dict[str, str]) -> Path:
 
 def _settings(config: Path) -> Settings:
     """Settings as far as they can be read: a node that runs can be stopped although its file has mistakes by now."""
-    return load(config, environment(None), Disk(config.parent.absolute())).settings
+    settings = load(config, environment(None), Disk(config.parent.absolute())).settings
+    if not config.is_file():
+        typer.echo(f"ostiary: there is no {config} (--config names another): looking in {settings.state_dir}", err=True)
+    return settings
 
 
 def _supervisor(plan: Path) -> list[str]:

@@ -13,15 +13,18 @@ from ostiary.cli.output import printable
 from ostiary.core.configuration.measure import Duration
 
 MOMENTS = frozenset({
-    "at", "created", "created_at", "expires", "finished_at", "issued", "last", "last_login", "registered", "retired",
-    "started_at", "until", "used",
+    "at", "changed", "created", "created_at", "expires", "finished_at", "issued", "last", "last_login", "last_penalty",
+    "last_update", "registered", "retired", "since", "started_at", "until", "updated", "used",
 })  # fmt: skip
 """Members that are Unix times in microseconds, 0: never."""
 SECONDS = frozenset({
-    "cc_expires_in", "expires_in", "pass_expires_in", "per_seconds", "refresh_expires_in",
+    "cc_expires_in", "expires_in", "pass_expires_in", "per_seconds", "refresh_expires_in", "uptime", "uptime_seconds",
 })  # fmt: skip
 """Members that are durations in seconds."""
+SIZES = frozenset({"bytes", "memory_bytes", "size"})
+"""Members that are sizes in bytes."""
 
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 MOST_IN_A_CELL = 3
 """Members of an object that is shown inside another's row."""
 
@@ -122,7 +125,15 @@ def _number(name: str, value: int) -> str:
         return "-"
     if name in MOMENTS and value > 10**12:
         return rfc3339(value)
+    if name in SIZES:
+        return _size(value)
     return str(Duration(value * 10**6)) if name in SECONDS else str(value)
+
+
+def _size(value: int) -> str:
+    """`512 B`, `12.3 MiB`."""
+    power = min(max(value.bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return f"{value / 1024**power:.1f} {UNITS[power]}" if power else f"{value} B"
 
 
 def _object(name: str, value: dict[str, Any]) -> str:

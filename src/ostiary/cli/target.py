@@ -1,6 +1,7 @@
 """Whom a command asks, and as whom: its options first, then the environment, then the profile, then a prompt."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from ostiary.cli.profiles import PROFILE, Profile, load, names
 from ostiary.cli.secret import ask, read
 
 URL = "http://127.0.0.1:8081"
+_TOKEN = re.compile(r"[!-~]*")
 NAME = "admin"
 Url = Annotated[
     str | None, typer.Option("--url", envvar="OSTIARY_URL", help=f"the admin listener; else the profile's, else {URL}")
@@ -63,8 +65,11 @@ def target(asked: Asked) -> Target:
 
 
 def _token(asked: Asked) -> str:
-    """The environment's token, where no user or profile was asked for."""
-    return "" if asked.login or asked.profile else os.environ.get("OSTIARY_TOKEN", "")
+    """The environment's token, where no user or profile was asked for. Refuses usage, and repeats nothing of it."""
+    token = "" if asked.login or asked.profile else os.environ.get("OSTIARY_TOKEN", "")
+    if not _TOKEN.fullmatch(token):
+        raise typer.BadParameter("OSTIARY_TOKEN holds no token: there are blanks, line ends or the like in it")
+    return token
 
 
 def chosen(name: str | None) -> tuple[str, Profile | None]:
