@@ -12,6 +12,7 @@ from ostiary.control.refusals import Refusals
 from ostiary.core.refusal import Limited, NotFound, Refusal, Unavailable
 from ostiary.store.changes import SqlAudit
 from ostiary.store.ports import Record
+from ostiary.store.sql import Line
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 LIMIT = 60.0
@@ -21,8 +22,20 @@ BARRED = Limited("login.throttled", "Too many", 30)
 class Away(SqlAudit):
     """An audit that takes nothing."""
 
-    async def append(self, record: Record) -> None:
+    async def append(self, *records: Record) -> None:
         raise Unavailable("store.unavailable", "The store cannot be reached")
+
+
+class Noting(SqlAudit):
+    """An audit that notes how many records come at once."""
+
+    def __init__(self, writer: Line, lister: Line) -> None:
+        super().__init__(writer, lister)
+        self.at_once: list[int] = []
+
+    async def append(self, *records: Record) -> None:
+        self.at_once.append(len(records))
+        await super().append(*records)
 
 
 @pytest.fixture
@@ -89,3 +102,25 @@ async def test_what_the_store_does_not_take_is_told_to_the_log(house: House, cap
     assert [each.getMessage() for each in caplog.records] == [
         "2 refusals are missing in the audit: The store cannot be reached"
     ]
+
+
+async def test_those_of_all_addresses_are_written_together(house: House) -> None:
+    refusals = Refusals()
+    for address in (HERE, THERE):
+        await keep(house, refusals, address, BARRED, 3)
+    house.control.audit = audit = Noting(house.store.writer, house.store.writer)
+    await refusals.settled()
+    assert audit.at_once == [2]
+    assert await told(house) == [*((each, "login.throttled", "ann") for each in (HERE, THERE)),
+                                 *((each, "login.throttled", "2 more") for each in (HERE, THERE))]  # fmt: skip
+
+
+async def test_one_more_is_counted_only_where_the_audit_has_a_first(house: House) -> None:
+    refusals = Refusals()
+    who = (HERE, "doorman", "login.password", "")
+    assert not refusals.one_more(who)
+    await keep(house, refusals, HERE, BARRED)
+    assert refusals.one_more(who)
+    assert not refusals.one_more((THERE, *who[1:]))
+    await refusals.settled()
+    assert await told(house) == [(HERE, "login.throttled", "ann"), (HERE, "login.throttled", "1 more")]

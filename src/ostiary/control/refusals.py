@@ -1,7 +1,8 @@
 """Refusals as the audit has them: each by itself, but of those who are barred no more than a record a second.
 
 An address that is barred may go on asking hundreds of times a second, and what is said of that is the same each time:
-the first refusal stands there at once, those of the following second as one record, whose target says how many.
+the first refusal stands there at once, the others of each second as one record, whose target says how many. Those of
+all addresses are written together: one by one they cost as much as the refusals themselves.
 """
 
 import asyncio
@@ -27,7 +28,6 @@ class _Count(Struct):
     control: Control
     call: Call
     code: str
-    timer: asyncio.TimerHandle
     more: int = 0
 
 
@@ -37,42 +37,56 @@ class Refusals:
     def __init__(self, period: float = PERIOD) -> None:
         self._period = period
         self._counts: dict[Who, _Count] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        """The end of a period; None: nobody is counted."""
         self._writing: set[asyncio.Task[None]] = set()
+
+    def one_more(self, who: Who) -> bool:
+        """Count a refusal with those of the same that are being counted; False: there are none."""
+        count = self._counts.get(who)
+        if count is None:
+            return False
+        count.more += 1
+        return True
 
     async def keep(self, control: Control, call: Call, refusal: Refusal) -> None:
         """Have the audit hold a refusal, by its return or, counted, within a second."""
         if isinstance(refusal, Limited):
             who = (call.address, call.surface, call.operation, call.principal.name)
-            if who in self._counts:
-                self._counts[who].more += 1
+            if self.one_more(who):
                 return
-            self._counts[who] = _Count(control, call, refusal.code, self._later(who))
+            self._counts[who] = _Count(control, call, refusal.code)
+            self._timer = self._timer or self._later()
         await control.audit.append(call.record(control.clock(), refusal.code))
 
     async def settled(self) -> None:
         """Write what is counted; for the end of the process."""
-        for who, count in tuple(self._counts.items()):
-            count.timer.cancel()
-            self._sum_up(who)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sum_up()
         while self._writing:
             await asyncio.wait(self._writing)
 
-    def _later(self, who: Who) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self._period, self._sum_up, who)
+    def _later(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._period, self._sum_up)
 
-    def _sum_up(self, who: Who) -> None:
-        """The end of a period. One in which nothing came is the last."""
-        count = self._counts.pop(who)
-        if count.more:
-            task = asyncio.get_running_loop().create_task(_write(count))
+    def _sum_up(self) -> None:
+        """The end of a period. Who did not come in it is counted no more."""
+        found = {who: count for who, count in self._counts.items() if count.more}
+        self._counts = {who: _Count(count.control, count.call, count.code) for who, count in found.items()}
+        self._timer = self._later() if found else None
+        if found:
+            task = asyncio.get_running_loop().create_task(_write(list(found.values())))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
-            self._counts[who] = _Count(count.control, count.call, count.code, self._later(who))
 
 
-async def _write(count: _Count) -> None:
-    record = count.call.record(count.control.clock(), count.code, f"{count.more} more")
+async def _write(counts: list[_Count]) -> None:
+    """One record each, in one commit."""
+    control = counts[0].control
+    now = control.clock()
     try:
-        await count.control.audit.append(record)
+        await control.audit.append(*(each.call.record(now, each.code, f"{each.more} more") for each in counts))
     except Unavailable as refusal:
-        log.error("%s refusals are missing in the audit: %s", count.more, refusal.message)
+        missing = sum(each.more for each in counts)
+        log.error("%s refusals are missing in the audit: %s", missing, refusal.message)

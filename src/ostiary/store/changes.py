@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import chain
 
 import msgspec
 
@@ -80,9 +81,9 @@ def _row(record: Record) -> Row:
     )  # fmt: skip
 
 
-def _keep(sql: Sql, records: Sequence[Record]) -> list[None]:
-    keep(sql, records)
-    return [None] * len(records)
+def _keep(sql: Sql, asked: Sequence[Sequence[Record]]) -> list[None]:
+    keep(sql, list(chain.from_iterable(asked)))
+    return [None] * len(asked)
 
 
 class SqlAudit:
@@ -92,8 +93,8 @@ class SqlAudit:
         self._writer = writer
         self._lister = lister
 
-    async def append(self, record: Record) -> None:
-        await self._writer.together(_keep, record)
+    async def append(self, *records: Record) -> None:
+        await self._writer.together(_keep, records)
 
     async def chain(self, after: int, limit: int) -> list[tuple[Record, bytes, bool]]:
         """In order, those after the number `after`: each with its link, and whether that fits the one before."""

@@ -393,8 +393,8 @@ class Revisions(Protocol):
 
 
 class Audit(Protocol):
-    async def append(self, record: Record) -> None:
-        """Keep one more record."""
+    async def append(self, *records: Record) -> None:
+        """Keep more records, all of them or none."""
 
     async def page(self, which: RecordFilter) -> list[Record]:
         """Newest first."""
