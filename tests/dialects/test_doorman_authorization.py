@@ -13,7 +13,7 @@ from ostiary.control.settings import SetSettings
 from ostiary.core.permission import OWNER, Principal
 from ostiary.core.refusal import Refusal
 from ostiary.core.snapshot import SECOND
-from ostiary.dialects.message import Answer
+from ostiary.dialects.message import Answer, Request
 
 STATUS = f"{LOG_IN}/status"
 UNAUTHORIZED = (401, "AUTH005", "Unauthorized")
@@ -129,6 +129,59 @@ async def test_an_address_is_barred_after_a_hundred_failures_and_free_later(hous
     throttled(await Visitor(house).log_in("admin", OWNER_PASSWORD), 600, 100)
     house.now += 600 * SECOND
     assert (await Visitor(house).log_in("admin", OWNER_PASSWORD)).status == 200
+
+
+def log_in_from(address: str = "192.0.2.1", **headers: str) -> Request:
+    sent = {name.replace("_", "-"): [value] for name, value in headers.items()}
+    return Request("POST", LOG_IN, "", sent, "127.0.0.1:8081", b"{}", address=address, request_id="req-1")
+
+
+async def test_whoever_is_barred_gets_the_same_answer_without_a_wait_once_the_audit_has_a_first(house: House) -> None:
+    for each in range(100):
+        house.control.penalties.failed("192.0.2.1", "", str(each))
+    request = log_in_from()
+    look = house.router.look(request)
+    assert look is not None
+    assert look(request) is None
+    first = await house.answer(request)
+    throttled(first, 600, 100)
+    assert look(request) == look(request) == await house.answer(request) == first
+    house.now += SECOND
+    assert header(look(request) or first, "Retry-After") == "599"
+    assert look(log_in_from("192.0.2.2")) is None
+    await house.registry.settled()
+    assert [(each.outcome, each.target) for each in await house.audit()] == [
+        ("login.throttled", "4 more"),
+        ("login.throttled", ""),
+    ]
+    house.now += 600 * SECOND
+    assert look(request) is None
+
+
+async def test_the_limit_of_an_address_refuses_without_a_wait_too_and_counts_nothing(house: House) -> None:
+    people(house, login_limit=1)
+    request = log_in_from()
+    look = house.router.look(request)
+    assert look is not None
+    assert look(request) is None
+    await house.answer(request)
+    refused = await house.answer(request)
+    throttled(refused, 300, 1)
+    assert look(request) == refused
+
+
+@pytest.mark.parametrize(
+    "request_", [
+        log_in_from(authorization="Bearer x"),
+        log_in_from(cookie="access_token_cookie=x"),
+        log_in_from(origin="https://elsewhere.example"),
+        replace(log_in_from(), method="GET"),
+        replace(log_in_from(), path=f"{LOG_IN}/"),
+        replace(log_in_from(), public=True),
+    ],
+)  # fmt: skip
+async def test_what_is_looked_at_before_the_limits_takes_its_time(house: House, request_: Request) -> None:
+    assert house.router.look(request_) is None
 
 
 async def test_a_stranger_cannot_shut_out_a_user_who_comes_from_a_known_address(house: House, admin: Visitor) -> None:

@@ -12,7 +12,7 @@ from tests.undisturbed import undisturbed
 from ostiary.core.mask import Network
 from ostiary.core.refusal import Unavailable
 from ostiary.dialects.http import Bounds, Listener
-from ostiary.dialects.message import Answer, Request, json_answer
+from ostiary.dialects.message import Answer, Look, Request, json_answer
 
 ROOM = 16
 
@@ -67,6 +67,14 @@ class Echo:
 
     def refuse(self, request: Request, status: int, reason: str) -> Answer:
         return json_answer(status, {"error": reason, "path": request.path})
+
+    def look(self, request: Request) -> Look | None:
+        return self.quick if request.path.startswith("/quick") else None
+
+    def quick(self, request: Request) -> Answer | None:
+        if request.body == b"fail":
+            raise KeyError("a defect")
+        return Answer(429, request.body) if request.body != b"slow" else None
 
 
 class Served:
@@ -505,3 +513,42 @@ async def test_forwarded_headers_count_from_trusted_proxies_only(
     (request,) = served.echo.seen
     assert (request.peer, request.address, request.secure, request.host) == ("127.0.0.1", address, secure, host)
     await served.listener.drain(1)
+
+
+QUICK = "POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n%s"
+
+
+async def test_an_answer_that_needs_no_waiting_is_given_at_once_and_others_by_a_task(served: Served) -> None:
+    raw = await served.send("".join(QUICK % body for body in ("one1", "slow", "two2")).encode())
+    assert re.findall(rb"HTTP/1.1 (\d+)", raw) == [b"429", b"200", b"429"]
+    assert raw.index(b"one1") < raw.index(b"slow") < raw.index(b"two2")
+    assert [request.body for request in served.echo.seen] == [b"slow"]
+
+
+async def test_a_defect_in_an_answer_at_once_is_told_to_the_log_and_answered(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = await served.send((QUICK % "fail" + QUICK % "next").encode())
+    assert raw.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert raw.count(b"HTTP/1.1 429") == 1
+    assert [each.getMessage() for each in caplog.records] == ["request failed"]
+
+
+async def test_answers_at_once_let_others_have_their_turn(served: Served) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while not many.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    many = asyncio.ensure_future(served.send((QUICK % "many" * 300).encode()))
+    await asyncio.wait_for(others(), 30)
+    assert (await many).count(b"HTTP/1.1 429") == 300
+    assert turns > 300
+
+
+async def test_too_much_is_not_answered_at_once(served: Served) -> None:
+    raw = await served.send(b"POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 17\r\n\r\n" + b"x" * 17)
+    assert raw.startswith(b"HTTP/1.1 413 ")

@@ -12,7 +12,7 @@ wait unless `login.penalty_waits` says so.
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -69,6 +69,13 @@ class Room(Struct, frozen=True):
     remaining: int
     reset: int
     """Unix seconds."""
+
+
+class Standing(NamedTuple):
+    """Microseconds for which an address is turned away, and what the count allows that does so."""
+
+    left: int
+    allowed: int
 
 
 class _Bounded(Generic[K, V]):
@@ -132,6 +139,16 @@ class Penalties:
     def check(self, address: str) -> None:
         """Refuse Throttled to an address that is barred, or has to wait."""
         self._bar(neighbourhood(address), self._clock())
+
+    def turned_away(self, address: str) -> Throttled | None:
+        """What `admit` refuses an address now. Nothing is counted."""
+        now, near = self._clock(), neighbourhood(address)
+        standing = self._standing(near, now)
+        if standing is None:
+            allowed = self._rules().login_limit
+            begun, count = self._counted("login", near, LOGIN_WINDOW, now)
+            standing = Standing(begun + LOGIN_WINDOW - now, allowed) if count >= allowed else None
+        return Throttled(standing.left, now, standing.allowed) if standing else None
 
     def failures(self, address: str) -> int:
         """How often an address has failed lately."""
@@ -239,13 +256,18 @@ class Penalties:
             raise Throttled(left, now, self._rules().account_failures)
 
     def _bar(self, address: str, now: int) -> None:
+        standing = self._standing(address, now)
+        if standing is not None:
+            raise Throttled(standing.left, now, standing.allowed)
+
+    def _standing(self, address: str, now: int) -> Standing | None:
+        """What an address has to wait for; None: nothing."""
         rules = self._rules()
         left = self._barred(address, now)
         if left:
-            raise Throttled(left, now, rules.address_failures)
+            return Standing(left, rules.address_failures)
         left = hold_up(self._levels.items.get(address, Level()), rules.penalty_waits, now)
-        if left and not spared(address, rules.trusted_networks):
-            raise Throttled(left, now, 1)
+        return Standing(left, 1) if left and not spared(address, rules.trusted_networks) else None
 
     def _count(self, address: str, now: int) -> None:
         """One more failure of an address."""
@@ -276,14 +298,17 @@ class Penalties:
         return 0 if left and spared(address, rules.trusted_networks) else left
 
     def _window(self, what: str, address: str, allowed: int, window: int) -> Room:
-        now, key = self._clock(), (what, neighbourhood(address))
-        begun, count = self._windows.items.get(key, (now, 0))
-        if now - begun >= window:
-            begun, count = now, 0
+        now, near = self._clock(), neighbourhood(address)
+        begun, count = self._counted(what, near, window, now)
         if count >= allowed:
             raise Throttled(begun + window - now, now, allowed)
-        self._windows.set(key, (begun, count + 1))
+        self._windows.set((what, near), (begun, count + 1))
         return Room(allowed, allowed - count - 1, -(-(begun + window) // SECOND))
+
+    def _counted(self, what: str, address: str, window: int, now: int) -> tuple[int, int]:
+        """When the window of an address began, and how many came in it."""
+        begun, count = self._windows.items.get((what, address), (now, 0))
+        return (begun, count) if now - begun < window else (now, 0)
 
 
 class Listed(Struct, frozen=True):

@@ -164,6 +164,13 @@ class Registry:
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)
 
+    def refused_again(self, name: str, surface: str, address: str) -> bool:
+        """Count a refusal of nobody's attempt with those of the same address that the audit will sum up.
+
+        False: it is the first for a while, and `refused` has yet to record it.
+        """
+        return self._refusals.one_more((address, surface, name, NOBODY.name))
+
     async def refused(self, control: Control, name: str, call: Call, refusal: Refusal) -> None:
         """Write the audit record of a refusal, unless `name` only reads.
 

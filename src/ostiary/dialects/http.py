@@ -5,7 +5,7 @@ and head and body leave in one write. A request becomes a value, its answer is a
 comes in pieces (wire.py), and ends the connection.
 
     head -> room for the body -> who asks, where the body is not there yet and the dialect wants to know
-      -> body (or the note that it is too large) -> a task makes the answer -> one write
+      -> body (or the note that it is too large) -> the answer, at once or by a task -> one write
 
 A client that hangs up stops nothing but what it followed: the task of a change runs to its end. Everything waits under
 a deadline, every buffer has a bound, and a connection that ends on a refusal is shut down for writing first and drained
@@ -27,7 +27,17 @@ from msgspec.structs import replace
 from ostiary.core.http1 import BadMessage, ChunkDecoder, RequestHead, parse_request_head, unfinished
 from ostiary.core.mask import Network
 from ostiary.core.refusal import Refusal
-from ostiary.dialects.message import REQUEST_ID, Answer, Application, Guarded, Request, client_address, within
+from ostiary.dialects.message import (
+    REQUEST_ID,
+    Answer,
+    Application,
+    Guarded,
+    Look,
+    Quick,
+    Request,
+    client_address,
+    within,
+)
 from ostiary.dialects.strangers import Strangers
 from ostiary.dialects.wire import Pouring, serialise
 
@@ -38,6 +48,8 @@ _TARGET = re.compile(rb"[!-~]{1,32} (?:[A-Za-z]+://[^/ ]*)?(/[!-~]*)")
 _LAST_ID = b"\r\nx-request-id: "
 """What workers end a head with: all that differs from one request of a kind to the next."""
 _END_OF_ID = b"\r\n\r\n"
+_TICK = 0.001
+"""Seconds that the loop's clock may be behind a timer."""
 _BUFFER = 1 << 18
 """Bytes that wait behind a request in progress before reading pauses."""
 
@@ -75,6 +87,7 @@ class Listener:
         self.connections: set[Connection] = set()
         self.strangers = Strangers()
         self.guarded = application if isinstance(application, Guarded) else None
+        self.quick = application if isinstance(application, Quick) else None
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self._server: asyncio.Server | None = None
@@ -109,6 +122,8 @@ class _Known(NamedTuple):
     proxies: tuple[Network, ...]
     head: RequestHead
     request: Request
+    room: int
+    look: Look | None
 
 
 class Connection(asyncio.Protocol):
@@ -122,8 +137,11 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self._take: Callable[[], bool] = self._head
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._then: Callable[[], object] | None = None
         self._request = Request("", "")
         self._known: _Known | None = None
+        self._look: Look | None = None
         self._close = False
         self._begun = False
         self._full = False
@@ -154,6 +172,8 @@ class Connection(asyncio.Protocol):
         self.listener.connections.discard(self)
         self.listener.strangers.know(self)
         self._deadline(0)
+        if self._timer is not None:
+            self._timer.cancel()
         self._take = self._nothing
         self._sent()
         if self._pouring is not None:
@@ -198,17 +218,17 @@ class Connection(asyncio.Protocol):
             if end < 0:
                 unfinished(bytes(self.buffer), self.bounds.max_head)
                 return False
-            head, request = self._read(bytes(self.buffer[: end + 4]))
+            known, request = self._read(bytes(self.buffer[: end + 4]))
         except BadMessage as bad:
             return self._bad(bad)
         del self.buffer[: end + 4]
-        return self._begin(head, request)
+        return self._begin(known, request)
 
-    def _begin(self, head: RequestHead, request: Request) -> bool:
-        self._request = request
+    def _begin(self, known: _Known, request: Request) -> bool:
+        head = known.head
+        self._request, self._room, self._look = request, known.room, known.look
         self._chunking = bool(head.line.minor)
         self._close = head.close or not self._chunking
-        self._room = self.listener.application.room(request)
         expects = [value.lower() for value in request.headers.get("expect", [])]
         if any(value != "100-continue" for value in expects):
             return self._refuse(417, "unknown expectation")
@@ -247,19 +267,25 @@ class Connection(asyncio.Protocol):
         self._take = self._body if self._chunks is None else self._chunked
         return True
 
-    def _read(self, raw: bytes) -> tuple[RequestHead, Request]:
+    def _read(self, raw: bytes) -> tuple[_Known, Request]:
         """A head, parsed; one that begins like the one before on this connection is what that was, but for its id."""
         proxies = tuple(self.listener.proxies())
         start, mark, end = raw.rpartition(_LAST_ID)
         ident = end.removesuffix(_END_OF_ID).decode("latin-1") if mark else secrets.token_hex(12)
         known = self._known
         if known and known.start == (start or raw) and known.proxies == proxies and REQUEST_ID.fullmatch(ident):
-            return known.head, replace(known.request, request_id=ident)
+            return known, replace(known.request, request_id=ident)
         head = parse_request_head(raw)
         request = self._believe(head, proxies)
         last = not mark or request.headers["x-request-id"] == [ident]
-        self._known = _Known(start or raw, proxies, head, request) if last else None
-        return head, replace(request)
+        known = self._understand(start or raw, proxies, head, request)
+        self._known = known if last else None
+        return known, replace(request)
+
+    def _understand(self, start: bytes, proxies: tuple[Network, ...], head: RequestHead, request: Request) -> _Known:
+        listener = self.listener
+        look = listener.quick.look(request) if listener.quick is not None else None
+        return _Known(start, proxies, head, request, listener.application.room(request), look)
 
     def _believe(self, head: RequestHead, proxies: tuple[Network, ...]) -> Request:
         listener = self.listener
@@ -327,8 +353,26 @@ class Connection(asyncio.Protocol):
         self._pieces = []
         self._deadline(0)
         self._take = self._busy
-        self._task(self._exchange(request))
+        answer = self._at_once(request)
+        if answer is None:
+            self._task(self._exchange(request))
+            return False
+        self._write(request, answer)
+        if self.buffer:  # others come first: any number of requests may stand in line here
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._go_on()
         return False
+
+    def _at_once(self, request: Request) -> Answer | None:
+        """The answer, where it needs no waiting."""
+        if self._look is None or request.oversized:
+            return None
+        try:
+            return self._look(request)
+        except Exception:
+            log.exception("request failed", extra=_about(request))
+            return self._defect(request)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -340,16 +384,24 @@ class Connection(asyncio.Protocol):
         self._write(request, answer)
         if answer.stream is not None and request.method != "HEAD":
             await self._pour(answer.stream)
-        elif self._take == self._busy:
-            self._next()
+        else:
+            self._go_on()
 
     async def _made(self, request: Request, making: Awaitable[R]) -> R | Answer:
         """The answer, also where making it fails."""
         try:
             return await making
         except Exception:
-            log.exception("request failed", extra={"pairs": {"request_id": request.request_id, "path": request.path}})
-            return self.listener.application.refuse(request, 500, "an unexpected error occurred")
+            log.exception("request failed", extra=_about(request))
+            return self._defect(request)
+
+    def _defect(self, request: Request) -> Answer:
+        return self.listener.application.refuse(request, 500, "an unexpected error occurred")
+
+    def _go_on(self) -> None:
+        """After an answer: the next request, unless that was the last."""
+        if self._take == self._busy:
+            self._next()
 
     def _next(self) -> None:
         if self._full:
@@ -424,9 +476,28 @@ class Connection(asyncio.Protocol):
     # -- time and the end
 
     def _deadline(self, seconds: float, then: Callable[[], object] | None = None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, then) if then else None
+        """What happens after so many seconds, in the place of what was to happen before.
+
+        A timer that is set stays, and looks when it goes off: an answer costs none.
+        """
+        self._then = then
+        if then is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        then, left = self._then, self._due - asyncio.get_running_loop().time()
+        if then is not None and left > _TICK:
+            self._deadline(left, then)
+        elif then is not None:
+            self._then = None
+            then()
 
     def _idle(self) -> None:
         """No whole head in time: silence ends silently, half a head gets its 408."""
@@ -465,3 +536,8 @@ class Connection(asyncio.Protocol):
         """Close after what is written; a client that does not read it is cut off."""
         self._deadline(self.bounds.linger_time, self.transport.abort)
         self.transport.close()
+
+
+def _about(request: Request) -> dict[str, dict[str, str]]:
+    """What the log says of a request that failed."""
+    return {"pairs": {"request_id": request.request_id, "path": request.path}}

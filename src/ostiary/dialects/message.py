@@ -93,6 +93,19 @@ class Guarded(Protocol):
         """What a request gets whose body is not worth waiting for, by its head alone; None: it is."""
 
 
+Look = Callable[[Request], Answer | None]
+"""The answer to a request that is whole, where there is one at once. Raises nothing that a client can cause."""
+
+
+@runtime_checkable
+class Quick(Protocol):
+    """An application that answers some requests without waiting for anything: then none gets a task of its own."""
+
+    def look(self, request: Request) -> Look | None:
+        """What to ask about requests with this head, whatever their id; None: they always take their time."""
+        ...
+
+
 def json_answer(status: int, value: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """A JSON body, compact."""
     return Answer(status, msgspec.json.encode(value), (("Content-Type", JSON), *headers))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from ostiary.dialects.message import Answer, Application, Guarded, Request
+from ostiary.dialects.message import Answer, Application, Guarded, Look, Quick, Request
 
 
 class Dialect(Application, Protocol):
@@ -41,6 +41,10 @@ class Router:
     async def admit(self, request: Request) -> Answer | None:
         dialect = self.dialect(request)
         return await dialect.admit(request) if isinstance(dialect, Guarded) else None
+
+    def look(self, request: Request) -> Look | None:
+        dialect = self.dialect(request)
+        return dialect.look(request) if isinstance(dialect, Quick) else None
 
     async def answer(self, request: Request) -> Answer:
         return await self.dialect(request).answer(request)

@@ -5,17 +5,22 @@
 Each subject is a module with its rows; words.py says how refusals are said.
 """
 
+from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from ostiary.control.penalties import Throttled
 from ostiary.core.permission import NOBODY
 from ostiary.core.refusal import Refusal
+from ostiary.core.snapshot import SECOND
+from ostiary.dialects.credentials import foreign
 from ostiary.dialects.desk import Desk, call_of
 from ostiary.dialects.doorman import admin, authorization, configuration, probes, roles, users
 from ostiary.dialects.doorman.asked import Asked, Row, offered
+from ostiary.dialects.doorman.authorization import LOG_IN
 from ostiary.dialects.doorman.words import (
     AWAY,
     DEFECT,
@@ -28,7 +33,7 @@ from ostiary.dialects.doorman.words import (
     error,
     refused,
 )
-from ostiary.dialects.message import Answer, Request, segment
+from ostiary.dialects.message import Answer, Look, Request, segment
 
 ROWS = tuple(chain.from_iterable(each.ROWS for each in (authorization, admin, configuration, probes, users, roles)))
 PATHS: dict[str, dict[str, Row]] = {}
@@ -79,6 +84,18 @@ class Doorman:
     def room(self, request: Request) -> int:
         return ROOM
 
+    def look(self, request: Request) -> Look | None:
+        """Log-ins: whoever guesses passwords is soon barred, and goes on asking hundreds of times a second."""
+        is_log_in = (request.method, request.path) == (LOG_IN.method, LOG_IN.path)
+        return self._turned_away if is_log_in and not offered(request) and not foreign(request) else None
+
+    def _turned_away(self, request: Request) -> Answer | None:
+        """What a log-in gets from an address that is still barred, and of which the audit counts that already."""
+        refusal = self.desk.control.penalties.turned_away(request.address)
+        if refusal is None or not self.desk.registry.refused_again(LOG_IN.operation, "doorman", request.address):
+            return None
+        return _throttled(refusal.allowed, refusal.retry_after, refusal.reset)
+
     async def answer(self, request: Request) -> Answer:
         found = find(request.path)
         if found is None:
@@ -117,3 +134,10 @@ class Doorman:
         except Refusal as refusal:
             await asked.tell(refusal)
             raise
+
+
+@lru_cache(256)
+def _throttled(allowed: int, seconds: int, reset: int) -> Answer:
+    """What a log-in gets within one second, from all addresses whose bars end in the same."""
+    refusal = Throttled(seconds * SECOND, (reset - seconds) * SECOND, allowed)
+    return refused(refusal, LOG_IN.words, LOG_IN.denied, LOG_IN.unauthorized, offered=False)

@@ -83,8 +83,9 @@ def _cookies(asked: Asked, given: LoggedIn) -> Headers:
 
 
 _PATH = "/platform/authorization"
+LOG_IN = Row("POST", _PATH, "login.password", log_in, gate=stranger, words=_LOGIN)
 ROWS = (
-    Row("POST", _PATH, "login.password", log_in, gate=stranger, words=_LOGIN),
+    LOG_IN,
     Row("POST", f"{_PATH}/register", "users.register", register, gate=stranger, words=_FORMS),
     Row("POST", f"{_PATH}/refresh", "login.renew", refresh, gate=signed_in, unauthorized=_REFRESH),
     Row("GET", f"{_PATH}/status", "login.check", status, gate=signed_in),
