@@ -359,7 +359,11 @@ class Worker:
         return still
 
     def _cut(self, change: Change) -> int:
-        over = [exchange for exchange in self.streams if _touches(change, exchange)]
+        over = [
+            each
+            for each in self.streams
+            if each.admitted is not None and change.touches(each.fields.digest or b"", each.admitted.admission)
+        ]
         for exchange in over:
             exchange.client.cut()
         return len(over)
@@ -511,16 +515,3 @@ class Worker:
         """Once in SHARED_FOR, after which a director's user who shares a connection no longer counts as being there."""
         for client in self.clients:
             client.use_anew()
-
-
-def _touches(change: Change, exchange: Exchange) -> bool:
-    admitted = exchange.admitted
-    if admitted is None:
-        return False
-    admission = admitted.admission
-    return (
-        change.everything
-        or exchange.fields.digest in change.digests
-        or admission.client in change.clients
-        or (bool(admission.user) and admission.user in change.users)
-    )

@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 
 Use = tuple[str, str, int]
 """Upstream, tag and hash of an assignment that was used."""
-SHORTEST_PAUSE = 0.01
-LONGEST_PAUSE = 0.25
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
+"""Seconds between two attempts to connect; each is twice the one before."""
 MOST_UNSAID = 1_000
 """Times that control was told of uses and has not said so; of more the same users are noted once."""
 

@@ -44,16 +44,12 @@ from ostiary.link.messages import (
     Hello,
     Lease,
     Order,
-    Place,
     Prepared,
-    Question,
     Report,
     Steer,
-    Steered,
     Swapped,
     ToControl,
     Touch,
-    Touched,
     Want,
     decode_to_control,
 )
@@ -62,7 +58,8 @@ from ostiary.link.process import Process, peer
 from ostiary.link.reading import Reading
 from ostiary.link.receipt import Receipt, WorkerStatus
 from ostiary.link.slot import Slot
-from ostiary.link.steered import Overtaking, Past, Steering
+from ostiary.link.steered import Past, Steering
+from ostiary.link.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +108,7 @@ class Server:
         past: Past | None = None,
     ) -> None:
         self._authority = authority
-        self._steering = steering
-        self._overtaking = Overtaking()
+        self._telling = Telling(steering, self._begin)
         self._past = past or Past()
         self.told = self._past.newest
         """The number of the change log up to which all changes of directors were given to it, or to a predecessor."""
@@ -152,8 +148,7 @@ class Server:
         """Make `change` be in force in every worker. Its `seq`, where it has one, is the receipt's epoch."""
         began = self._clock()
         self.applied.append(change.seq)
-        for each in change.steering:
-            self._overtaking.note(each)
+        self._telling.note(change)
         self._stand(change)
         self._seq += 1
         numbered = msgspec.structs.replace(change, seq=self._seq)
@@ -381,9 +376,9 @@ class Server:
             case Guesses():
                 self._begin(self._bar(message.guesses))
             case Steer():
-                self._begin(self._steer(slot, message.questions))
+                self._telling.ask(slot, message.questions)
             case Touch():
-                self._begin(self._touch(slot, message))
+                self._telling.touch(slot, message)
             case Done():
                 pid = slot.process.pid if slot.process is not None else 0
                 self._orders.settle(slot.number, message.seq, (pid, message.result))
@@ -412,38 +407,6 @@ class Server:
         until = {address: self._clock() + left * 1000 for address, left in barred.items()}
         for slot in self._slots.values() if until else ():
             slot.send(Barred(until))
-
-    # The director
-
-    async def _steer(self, slot: Slot, questions: Sequence[Question]) -> None:
-        """Answer where users go. What was found out before a change is found out anew: it must not overtake that."""
-        channel, since = slot.channel, self._overtaking.moment
-
-        def told(places: list[Place]) -> None:
-            if channel is None or slot.channel is not channel:
-                return
-            again = [place.question for place in places if self._overtaking.overtook(place, since)]
-            if again:
-                self._begin(self._steer(slot, again))
-                asked = frozenset(again)
-                places = [place for place in places if place.question not in asked]
-            if places:
-                channel.send(Steered(places))
-
-        try:
-            if self._steering is not None:
-                await self._steering.steer(questions, told)
-        except Refusal as refusal:
-            log.warning("users are not steered: %s", refusal.message)
-
-    async def _touch(self, slot: Slot, touch: Touch) -> None:
-        try:
-            if self._steering is not None:
-                await self._steering.touch(touch.used)
-        except Refusal as refusal:
-            log.warning("assignments are not prolonged: %s", refusal.message)
-        else:
-            slot.send(Touched(touch.number))
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         """Work beside the reading of messages; a defect in it must not end the link."""
