@@ -1,5 +1,6 @@
 """`ostiary deis`, `ostiary deisctl config` and `ostiary tokens reissue`: what they print, to the byte."""
 
+import asyncio
 import json
 import re
 import stat
@@ -13,6 +14,8 @@ from tests.dialects.house import OWNER, PASSWORD
 from typer.testing import CliRunner, Result
 
 from ostiary.cli import app
+from ostiary.core.people import User
+from ostiary.store.store import open_store
 
 SECRET, NEW = "correct-horse-7", "battery-staple-8"
 NOT_LOGGED_IN = "Could not find token. Use `deis login` or `deis register` to get started.\n"
@@ -268,6 +271,24 @@ def test_no_password_is_asked_for_beside_the_store(machine: Path, monkeypatch: p
     assert config("get", "registrationMode", "-c", file) == (0, "disabled\n")
     assert json.loads(run("settings", "reset", "registration.mode", "--json", "-c", file).stdout) == [FROM_THE_FILE]
     assert config("get", "registrationMode", "-c", file) == (0, "enabled\n")
+
+
+async def account(machine: Path, name: str) -> User:
+    store = await open_store(f"sqlite:///{machine}/ostiary.db", alone=False)
+    found = await store.users.get(name)
+    await store.close()
+    assert found is not None
+    return found
+
+
+def test_whoever_has_no_password_gets_one_beside_the_store(machine: Path) -> None:
+    assert run("create-user", "-u", "root", "-g", "owner").exit_code == 0
+    given = run("users", "set-password", "root", "--new-password", "-", "--json", stdin=f"{SECRET}\n")
+    assert (given.exit_code, json.loads(given.stdout)) == (0, {"user": "root"})
+    kept = asyncio.run(account(machine, "root"))
+    assert (kept.role, kept.has_password, kept.has_totp) == ("owner", True, True)
+    unknown = run("users", "set-password", "zed", "--new-password", "-", stdin=f"{SECRET}\n")
+    assert (unknown.exit_code, unknown.stdout) == (5, "")
 
 
 def test_a_configuration_with_mistakes(machine: Path) -> None:

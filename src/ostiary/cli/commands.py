@@ -31,6 +31,7 @@ NEW = ("users.create", "users.register", "users.set_password")
 EXTRA: dict[str, dict[str, str]] = {
     "audit": {"export": "ostiary.cli.audit:export"}, "tokens": {"reissue": "ostiary.cli.reissue:reissue"},
     "settings": {"reset": "ostiary.cli.reset:reset"},
+    "users": {"set-password": "ostiary.cli.set_password:set_password"},
     "droplets": {
         name: f"ostiary.cli.droplets:{name}" for name in ("add", "ls", "start", "stop", "restart", "rm", "logs")
     },

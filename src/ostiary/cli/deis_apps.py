@@ -173,7 +173,7 @@ def _processes(name: str) -> None:
 @app.command("ps:scale")
 @app.command("scale", hidden=True)
 def ps_scale(
-    wanted: Annotated[list[str], typer.Argument(metavar="TYPE=NUMBER...", help="how many of each: web=2")],
+    wanted: Annotated[list[str], typer.Argument(metavar="TYPE=NUMBER", help="how many of each: web=2")],
     of_app: OfApp = "",
 ) -> None:
     """Have so many droplets of each type; those of other types stay."""
@@ -224,7 +224,7 @@ def config(
 
 @app.command("config:set")
 def config_set(
-    variables: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help="variables")], of_app: OfApp = ""
+    variables: Annotated[list[str], typer.Argument(metavar="NAME=VALUE", help="variables")], of_app: OfApp = ""
 ) -> None:
     """Set variables of an app: a new release, which its droplets follow one by one."""
     pairs = [each.partition("=") for each in variables]
@@ -235,7 +235,7 @@ def config_set(
 
 @app.command("config:unset")
 def config_unset(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="variables")], of_app: OfApp = ""
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="variables")], of_app: OfApp = ""
 ) -> None:
     """Remove variables of an app."""
     _configure(of_app, dict.fromkeys(names))

@@ -39,7 +39,7 @@ def deisctl() -> None:
 def config(
     component: Annotated[str, typer.Argument(metavar="TARGET", help="controller")],
     action: Action,
-    keys: Annotated[list[str], typer.Argument(metavar="KEY[=VALUE]...", help=", ".join(KEYS))],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY[=VALUE]", help=", ".join(KEYS))],
     url: targets.Url = None,
     login: targets.Login = None,
     password_file: targets.PasswordFile = None,

@@ -42,12 +42,13 @@ def _run_here(config: Path, operation: str, params: dict[str, Any]) -> Any:
     """By who may write to the state directory, and so may do everything; the audit says `cli`."""
     import asyncio
 
-    from ostiary.core.refusal import Refusal
+    from ostiary.core.refusal import NotFound, Refusal
 
     try:
         return asyncio.run(_ran(config, operation, params))
     except Refusal as refusal:
-        raise Problem(400, refusal.code, refusal.message, tuple(map(str, refusal.mistakes))) from refusal
+        status = 404 if isinstance(refusal, NotFound) else 400
+        raise Problem(status, refusal.code, refusal.message, tuple(map(str, refusal.mistakes))) from refusal
 
 
 async def _ran(config: Path, operation: str, params: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from ostiary.cli.output import written
 
 
 def reset(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="settings: registration.mode")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="settings: registration.mode")],
     url: targets.Url = None,
     login: targets.Login = None,
     password_file: targets.PasswordFile = None,
