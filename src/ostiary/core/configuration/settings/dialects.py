@@ -37,7 +37,7 @@ class ApifestSettings(Section, frozen=True):
 
 
 class ServiceKeySettings(Section, frozen=True):
-    """A further key of the doveadm surface."""
+    """A further service key."""
 
     name: Annotated[Name, about("its name, in the audit", "monitor")]
     key: Annotated[Secret, about("the key", "{env: MONITOR_KEY}")]
@@ -47,7 +47,10 @@ class ServiceKeySettings(Section, frozen=True):
 class DoveadmSettings(Section, frozen=True):
     """The doveadm surface."""
 
-    api_key: Annotated[Secret | None, about("key for X-Dovecot-API; absent: none", "{env: DOVEADM_KEY}")] = None
+    api_key: Annotated[
+        Secret | None,
+        about("service key, for X-Dovecot-API and as a token on every surface; absent: none", "{env: DOVEADM_KEY}"),
+    ] = None
     password: Annotated[Secret | None, about("of doveadm, for Basic; absent: none", "{file: doveadm.pass}")] = None
     role: Annotated[str, about("what these two may do", "admin")] = "admin"
     keys: Annotated[list[ServiceKeySettings], about("further keys, each with a name and a role")] = []
