@@ -1,6 +1,5 @@
 """A tiny backend for the sample configuration: says back, as JSON, what it was asked. usage: backend.py PORT"""
 
-import contextlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,5 +29,9 @@ class Echo(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+    except OSError as problem:
+        sys.exit(f"the sample backend cannot listen at 127.0.0.1:{sys.argv[1]}: {problem.strerror}")
+    except KeyboardInterrupt:
+        pass

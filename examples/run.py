@@ -30,7 +30,7 @@ def main() -> int:
         with running(gateway) as serving:
             addresses = wait_until_ready(serving, backend)
             if addresses is None:
-                return serving.wait()
+                return serving.poll() or 1
             say(addresses, client_of(addresses["admin"]))
             with contextlib.suppress(KeyboardInterrupt):
                 serving.wait()
@@ -55,13 +55,13 @@ def wait_until_ready(serving: "subprocess.Popen[bytes]", backend: "subprocess.Po
     file = ROOT / "var" / "run" / "addresses.json"
     while serving.poll() is None:
         if backend.poll() is not None:
-            print(
-                f"the sample backend could not listen on 127.0.0.1:{BACKEND_PORT}; is the port in use?", file=sys.stderr
-            )
             return None
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(file.read_text())
-            if ask(f"{found['admin']}/platform/monitor/readiness").get("status") == "ready":
+            if (
+                found["pid"] == serving.pid
+                and ask(f"{found['admin']}/platform/monitor/readiness").get("status") == "ready"
+            ):
                 return {name: str(url) for name, url in found.items()}
         time.sleep(0.1)
     return None
