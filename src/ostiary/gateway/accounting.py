@@ -2,6 +2,7 @@
 
 import os
 import queue
+import select
 import stat
 import sys
 import threading
@@ -168,7 +169,7 @@ def _pieces(fd: int, lines: list[bytes]) -> list[bytes]:
     piece: list[bytes] = []
     size = 0
     for line in lines:
-        if size + len(line) > 4096 and piece:
+        if size + len(line) > select.PIPE_BUF and piece:
             pieces.append(b"".join(piece))
             piece, size = [], 0
         piece.append(line)

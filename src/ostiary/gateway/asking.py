@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from ostiary.gateway.exchange import Exchange
 
 Q = TypeVar("Q", bound=Hashable)
+LATER, SOON = 5_000_000_000, 1_000_000_000
+"""Nanoseconds that an exchange waits for control at most, then 503: one lease, or less where the lease has run out."""
 
 
 class Asking(Generic[Q]):

@@ -4,7 +4,7 @@
 
 A client connection has one exchange at a time and is reused for it, so that the plain case makes no object, task or
 coroutine: the steps are plain calls. A step that must wait (for control, for a connection, for a body, for an async
-plug-in) leaves a way to give up in `_waiting` and goes on from a callback.
+plug-in) leaves a way to give up in `waiting` and goes on from a callback.
 """
 
 import asyncio
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 from ostiary.core.snapshot import RouteLimit
 from ostiary.gateway import answers
 from ostiary.gateway.admissions import Admitted
+from ostiary.gateway.asking import LATER, SOON
 from ostiary.gateway.backend import Backend
 from ostiary.gateway.backend_connection import BackendConnection
-from ostiary.gateway.director import Assigned, Director, nobody
+from ostiary.gateway.director import Assigned
 from ostiary.gateway.fields import RequestFields
 from ostiary.gateway.generation import NO_TOKEN, PUBLIC, USER_TOKEN, Match, Target
 from ostiary.gateway.limiting import cell_of, draw, take
 from ostiary.gateway.plugging import Plugging
 from ostiary.gateway.response_head import NO_BODY, ResponseHead
+from ostiary.gateway.steering import assign, steer
 from ostiary.gateway.upstream import Upstream
-from ostiary.link.messages import Question
 
 if TYPE_CHECKING:
     from ostiary.gateway.client import Client
@@ -33,18 +34,16 @@ if TYPE_CHECKING:
 NEVER = 1 << 62
 SLACK = 500_000_000
 """Nanoseconds that connecting itself gets to fail first, so that the next backend can be tried."""
-LATER, SOON = 5_000_000_000, 1_000_000_000
-"""Nanoseconds that an exchange waits for control at most, then 503: one lease, or less where the lease has run out."""
 
 
 class Exchange:
     """The steps of one exchange; `client` is the connection that it came on."""
 
     __slots__ = (
-        "_chunked_out", "_late", "_plugging", "_reaching", "_retried", "_tried", "admitted", "assigned",
+        "_chunked_out", "_late", "_plugging", "_reaching", "_retried", "admitted", "assigned",
         "backend", "bodiless", "chosen", "client", "close", "fields", "head_sent", "heads", "limits", "match",
         "request_done", "request_id", "request_sink", "response_sink", "sent", "simple", "started", "status", "stop",
-        "target", "ticket", "transport", "upgrading", "waiting", "why", "worker",
+        "target", "ticket", "transport", "tried", "upgrading", "waiting", "why", "worker",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -94,7 +93,7 @@ class Exchange:
         """Who takes the response body in the client's place."""
         self._chunked_out = False
         self._retried = False
-        self._tried: set[Backend] | None = None
+        self.tried: set[Backend] | None = None
         self.stop = NEVER
         self._late: int | Callable[[], None] = 504
 
@@ -234,16 +233,16 @@ class Exchange:
     def choose(self, now: int) -> None:
         """The request is as it is to go to a backend: to which?"""
         upstream = self.target.upstream
-        backend = upstream.only if self._tried is None else None
+        backend = upstream.only if self.tried is None else None
         if backend is None:
             if upstream.director is not None:
-                self._steer(upstream.director, now)
+                steer(self, upstream.director, now)
                 return
-            backend = upstream.choose(now, self._tried)
+            backend = upstream.choose(now, self.tried)
         if backend is None:
             self._none_left(upstream)
         else:
-            self._go(backend, now)
+            self.go(backend, now)
 
     def _none_left(self, upstream: Upstream) -> None:
         if upstream.backends:
@@ -251,47 +250,18 @@ class Exchange:
         else:
             self.refuse_backend(503, "no backend is ready")
 
-    def _steer(self, director: Director, now: int) -> None:
-        """The backend is the one of this user, and no other."""
-        worker, admitted = self.worker, self.admitted
-        if self._tried:
-            self.refuse_backend(502, "the user's backend could not be reached")
-            return
-        tag = (admitted.tag if admitted is not None else "") or self.target.rules.director_tag
-        name = director.name(self)
-        assigned = director.find(tag, name, now) if name and now < worker.lease_until else None
-        if assigned is not None:
-            self._assign(assigned, now)
-            return
-        question = Question(director.upstream, tag, name or nobody(self), bool(name))
-        backend = None if name or now >= worker.lease_until else director.nameless(question)
-        self.assigned = self.chosen = None
-        if backend is not None:
-            self._go(backend, now)
-        elif worker.steer(question, self):
-            grace = max(worker.settings.kick_grace * 1000, director.drain)
-            later = LATER + grace if now < worker.lease_until else SOON
-            self.wait(lambda: worker.unask_place(question, self), now + later, 503)
-        else:
-            self.unavailable("control is away")
-
-    def _assign(self, assigned: Assigned, now: int) -> None:
-        self.assigned = assigned
-        if assigned not in self.client.assigned:
-            self.client.use(assigned)
-        self._go(assigned.stay.backend, now)
-
     def placed(self, assigned: Assigned | None, backend: Backend | None, now: int) -> None:
         """Control has said where this goes."""
         self.waiting = None
         if assigned is not None:
-            self._assign(assigned, now)
+            assign(self, assigned, now)
         elif backend is not None:
-            self._go(backend, now)
+            self.go(backend, now)
         else:
             self.refuse(503, None, b"retry-after: 1\r\n", "no host is up")
 
-    def _go(self, backend: Backend, now: int) -> None:
+    def go(self, backend: Backend, now: int) -> None:
+        """It goes to this backend, as soon as there is a connection."""
         self.chosen = backend
         if backend.idle and not self._retried:
             self._send(backend.take(self), now)
@@ -313,10 +283,10 @@ class Exchange:
         if not self.waits_for(ticket):
             return
         self.simple = False
-        self._tried = (self._tried or set()) | {backend}
+        self.tried = (self.tried or set()) | {backend}
         now = monotonic_ns()
         upstream = self.target.upstream
-        if upstream.director is not None or upstream.choose(now, self._tried) is None:
+        if upstream.director is not None or upstream.choose(now, self.tried) is None:
             self.refuse_backend(504 if timed_out else 502, "no backend could be reached")
         else:
             self.choose(now)
