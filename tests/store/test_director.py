@@ -16,12 +16,14 @@ from tests.store.values import NOW, RECORD
 
 from ostiary.core.director import (
     LAST_HASH,
+    NAMELESS,
     Assignment,
     Board,
     DirectorRules,
     Edit,
     Host,
     Move,
+    Unsteer,
     add,
     remove,
     user_hash,
@@ -36,6 +38,7 @@ from ostiary.store.store import Store, open_store
 
 A, B, C = "127.0.0.11", "127.0.0.12", "127.0.0.13"
 RULES = DirectorRules("mail", {A: 8011, B: 8012}, user_expire=1000)
+GONE = DirectorRules("mail", {A: 8011}, user_expire=1000)
 EXPIRES = NOW + 1000
 SAMIK = user_hash("samik")  # goes to B
 USER = user_hash("user1")  # goes to A
@@ -173,6 +176,47 @@ async def test_a_move_that_is_refused_leaves_no_trace(store: Store) -> None:
     assert (moving.value.code, unknown.value.code) == ("user.moving", "host.unknown")
     assert [each.host for each in await listed(store)] == [B]
     assert (await store.changes.newest(), len(await store.audit.page(RecordFilter()))) == (newest, records)
+
+
+async def test_moves_that_share_a_commit_are_decided_in_their_order_each_for_itself(store: Store) -> None:
+    async def one(address: str, asked: Move) -> tuple[int, Moved] | str:
+        try:
+            return await store.directors.move("mail", partial(host, address), asked, RECORD)
+        except (Conflict, NotFound) as refusal:
+            return refusal.code
+
+    first, unknown, second, moving, other = await asyncio.gather(
+        one(A, move()),
+        one(C, move("user1")),
+        one(B, move(now=NOW + 1)),
+        one(A, move(now=NOW + 2, going=frozenset({NOW + 51}))),
+        one(B, move("user1", now=NOW + 3)),
+    )
+    at_a = Assignment("", SAMIK, A, ("samik",), EXPIRES)
+    at_b = Assignment("", SAMIK, B, ("samik",), EXPIRES + 1, NOW + 51)
+    at_last = Assignment("", USER, B, ("user1",), EXPIRES + 3)
+    assert (unknown, moving) == ("host.unknown", "user.moving")
+    assert [first, second, other] == [(1, Moved(None, at_a)), (2, Moved(at_a, at_b)), (3, Moved(None, at_last))]
+    assert await listed(store) == [at_b, at_last]
+    late = await store.directors.late()
+    assert late == (
+        0,
+        3,
+        [(number, Unsteer("mail", [("", hash_)])) for number, hash_ in ((1, SAMIK), (2, SAMIK), (3, USER))],
+    )
+    assert len(await store.audit.page(RecordFilter())) == 3
+
+
+async def test_the_end_of_the_log_has_what_each_change_ends(store: Store) -> None:
+    await assign(store, "samik", "user1")
+    await put(store, Host(C, 80))
+    await store.directors.change("mail", lambda kept: remove(read(kept), C), RECORD)
+    await store.directors.forget("mail", [A, B], 0, NOW)
+    await assign(store, "samik")
+    await store.directors.assign("mail", [Wanted("", SAMIK, ("s",))], lambda _: Board(GONE, []), NOW)
+    late = await store.directors.late()
+    ends = [Unsteer("mail", hosts=hosts) for hosts in ([NAMELESS], [C], [A, B])]
+    assert late == (0, 4, list(enumerate([*ends, Unsteer("mail", [("", SAMIK)])], 1)))
 
 
 async def test_who_waits_for_a_move_is_still_held_when_asked_for(store: Store) -> None:

@@ -14,6 +14,7 @@ _APPEND = """
 INSERT INTO changes (seq, at, kind, subject) SELECT COALESCE(MAX(seq), 0) + 1, :at, :kind, :subject FROM changes
 RETURNING seq
 """
+_APPENDED = "INSERT INTO changes (seq, at, kind, subject) VALUES"
 _AFTER = "SELECT seq, at, kind, subject FROM changes WHERE seq > :seq ORDER BY seq LIMIT :most"
 _NEWEST = "SELECT COALESCE(MAX(seq), 0) FROM changes"
 _RECORD = """
@@ -47,6 +48,16 @@ def append(sql: Sql, at: int, kind: str, subject: str) -> int:
     """Append to the change log; the number of the change."""
     [(seq,)] = sql.rows(_APPEND, at=at, kind=kind, subject=subject)
     return int(seq)
+
+
+def log_all(sql: Sql, kind: str, entries: Sequence[tuple[str, Record]]) -> int:
+    """Append many, each a subject and a record; the number of the first, which the others follow."""
+    keep(sql, [record for _, record in entries])
+    first = newest(sql) + 1
+    sql.insert(
+        _APPENDED, [(first + index, record.at, kind, subject) for index, (subject, record) in enumerate(entries)]
+    )
+    return first
 
 
 def newest(sql: Sql) -> int:

@@ -6,13 +6,15 @@ All users of a host leave it by a mark (core/marks.py): whoever reads assignment
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import groupby
-from typing import TypeVar
+from itertools import count, groupby
+from operator import attrgetter
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
 from ostiary.core.director import NAMELESS, Arc, Assignment, Board, Edit, Host, Move, Ring, Unsteer, named
 from ostiary.core.marks import Mark, marked
+from ostiary.core.refusal import Refusal
 from ostiary.store import changes
 from ostiary.store.changes import append, keep, log
 from ostiary.store.marks import COLUMNS, Cursor, affected, assignment, carry_out, catch_up, make, newest, pending, place
@@ -20,6 +22,7 @@ from ostiary.store.places import Flushed, Late, Left, Moved, Read, User, Wanted
 from ostiary.store.ports import Changed, Record
 from ostiary.store.sql import MOST_MARKS, Line, Row, Sql, rehearsing
 
+P = ParamSpec("P")
 R = TypeVar("R")
 MOST_ROWS = 128
 """Assignments in one statement."""
@@ -55,13 +58,8 @@ WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND expires > :now
 RETURNING {COLUMNS}
 """
 _NAME = "UPDATE assignments SET names = :names WHERE upstream = :upstream AND tag = :tag AND hash = :hash"
-_WRITE = f"""
-INSERT INTO assignments (upstream, {COLUMNS}, seen)
-VALUES (:upstream, :tag, :hash, :host, :names, :expires, :held, :seen)
-ON CONFLICT (upstream, tag, hash) DO UPDATE SET host = excluded.host, names = excluded.names,
-  expires = excluded.expires, held = excluded.held, seen = excluded.seen
-"""
-_GET = f"SELECT {COLUMNS} FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash = :hash"
+_WRITE = f"INSERT INTO assignments (upstream, {COLUMNS}, seen) VALUES"
+_GET = f"SELECT {COLUMNS} FROM assignments WHERE upstream = :upstream AND tag = :tag AND hash IN (:each)"
 _FIND = f"""
 SELECT {COLUMNS}, seen FROM assignments
 WHERE upstream = :upstream AND tag = :tag AND hash IN (:each) AND expires > :now
@@ -268,19 +266,7 @@ class SqlDirectors:
     async def move(
         self, upstream: str, host: Callable[[Sequence[Host]], Host], move: Move, record: Record
     ) -> Changed[Moved]:
-        def unit(sql: Sql) -> Changed[Moved]:
-            target, marks = host(_hosts(sql, upstream)), pending(sql, upstream)
-            catch_up(sql, upstream, target.tag, [move.hash], marks)
-            row = sql.row(_GET, upstream=upstream, tag=target.tag, hash=move.hash)
-            before = None if row is None else assignment(row)
-            after = move.decide(target, before)
-            values = msgspec.structs.asdict(after) | {"names": _names(after.names), "seen": newest(marks)}
-            sql.change(_WRITE, upstream=upstream, **values)
-            lives = before if before is not None and before.expires > move.now else None
-            there = [(after.tag, after.hash)]
-            return Changed(log(sql, "director.moved", unsteered(upstream, there), record), Moved(lives, after))
-
-        return await self._writer.each(unit)
+        return await self._writer.together(_moves, _Asked(upstream, host, move, record))
 
     async def flush(
         self, upstream: str, host: str, read: Read, held: int, at: int, spared: Collection[int] = ()
@@ -358,6 +344,79 @@ class SqlDirectors:
         while (done := await self._writer.each(unit)) is None:
             await self.sweep(upstream)
         return done
+
+
+class _Asked(NamedTuple):
+    """A move that is asked for."""
+
+    upstream: str
+    host: Callable[[Sequence[Host]], Host]
+    move: Move
+    record: Record
+
+
+def _moves(sql: Sql, asked: Sequence[_Asked]) -> list[Changed[Moved] | Refusal]:
+    """Those that come together share all statements, but are decided in their order."""
+    return [
+        outcome
+        for upstream, group in groupby(asked, key=attrgetter("upstream"))
+        for outcome in _moves_of(sql, upstream, list(group))
+    ]
+
+
+def _moves_of(sql: Sql, upstream: str, asked: Sequence[_Asked]) -> list[Changed[Moved] | Refusal]:
+    hosts, marks = _hosts(sql, upstream), pending(sql, upstream)
+    targets = [_outcome(each.host, hosts) for each in asked]
+    there = _there_now(sql, upstream, marks, [(each.tag, one.move.hash) for each, one in _made(targets, asked)])
+    outcomes: list[Moved | Refusal] = []
+    for target, each in zip(targets, asked, strict=True):
+        moved = target if isinstance(target, Refusal) else _outcome(_decided, target, each.move, there)
+        if isinstance(moved, Moved):
+            there[moved.after.tag, moved.after.hash] = moved.after
+        outcomes.append(moved)
+    made = _made(outcomes, asked)
+    _write(sql, upstream, {(each.after.tag, each.after.hash): each.after for each, _ in made}, newest(marks))
+    entries = [(unsteered(upstream, [(each.after.tag, each.after.hash)]), one.record) for each, one in made]
+    numbers = count(changes.log_all(sql, "director.moved", entries) if entries else 0)
+    return [each if isinstance(each, Refusal) else Changed(next(numbers), each) for each in outcomes]
+
+
+def _outcome(decide: Callable[P, R], *values: P.args, **named: P.kwargs) -> R | Refusal:
+    try:
+        return decide(*values, **named)
+    except Refusal as refusal:
+        return refusal
+
+
+def _made(outcomes: Sequence[R | Refusal], asked: Sequence[_Asked]) -> list[tuple[R, _Asked]]:
+    """What was not refused, each with what was asked for."""
+    both = zip(outcomes, asked, strict=True)
+    return [(outcome, each) for outcome, each in both if not isinstance(outcome, Refusal)]
+
+
+def _decided(target: Host, move: Move, there: Mapping[User, Assignment]) -> Moved:
+    before = there.get((target.tag, move.hash))
+    lives = before if before is not None and before.expires > move.now else None
+    return Moved(lives, move.decide(target, before))
+
+
+def _there_now(sql: Sql, upstream: str, marks: Sequence[Mark], users: Sequence[User]) -> dict[User, Assignment]:
+    """What is written of these users, once that is as it is."""
+    found = {}
+    for tag in dict.fromkeys(tag for tag, _ in users):
+        hashes = [number for of, number in users if of == tag]
+        catch_up(sql, upstream, tag, hashes, marks)
+        for row in sql.among(_GET, hashes, upstream=upstream, tag=tag):
+            found[tag, row[1]] = assignment(row)
+    return found
+
+
+def _write(sql: Sql, upstream: str, users: Mapping[User, Assignment], seen: int) -> None:
+    """Write where these are in the place of what is there."""
+    for tag in dict.fromkeys(tag for tag, _ in users):
+        sql.among(_FORGET_USERS, [number for of, number in users if of == tag], upstream=upstream, tag=tag)
+    rows = [(upstream, *key, e.host, _names(e.names), e.expires, e.held, seen) for key, e in users.items()]
+    sql.insert(_WRITE, rows)
 
 
 def _late(sql: Sql) -> Late:

@@ -29,8 +29,8 @@ from ostiary.dialects.doveadm.words import DEFECT, blamed, done, error, exit_cod
 log = logging.getLogger("ostiary.doveadm")
 MOST_ANSWER = 1 << 28
 """Bytes of an answer after which further commands are not run."""
-MOST_TOGETHER = 64
-"""Neighbouring commands about different users that run at once."""
+MOST_TOGETHER = 256
+"""Neighbouring commands about different users that run at once: a few hundredths of a second of work."""
 MOST_TAG = 64
 """Characters of a tag that the audit keeps, behind the request's id."""
 ENDS_NODE = "node.stop"
