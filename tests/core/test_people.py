@@ -54,7 +54,9 @@ def test_addresses(email: str, expected: bool) -> None:
     assert email_ok(email) is expected
 
 
-@pytest.mark.parametrize("password", ["12345x78", "x1" * 512, "Tr0ub4dor&3", "correct horse", "Strong!Passw0rd1234"])
+@pytest.mark.parametrize(
+    "password", ["12345x78", "x1" * 512, "x" * 1024, "Tr0ub4dor&3", "correct horse", "Strong!Passw0rd1234"]
+)
 def test_these_may_be_passwords(password: str) -> None:
     check_password(password, "alice", 8)
 
@@ -72,6 +74,7 @@ def test_these_may_be_passwords(password: str) -> None:
         ("12345678", "password.common"),
         ("abababab", "password.common"),
         ("zzzzzzzzzzzz", "password.common"),
+        ("z" * 64, "password.common"),
         ("!!!letmein", "password.common"),
     ],
 )

@@ -37,6 +37,8 @@ def _walks() -> set[str]:
     return pieces | {(pair * 8)[:length] for pair in pairs for length in range(4, 17)}
 
 
+MOST_REPEATS = 64
+"""Characters up to which one over and over is tried early."""
 COMMON = WORDS | _walks()
 """All in lower case."""
 
@@ -51,4 +53,5 @@ def common(password: str) -> bool:
     """Whether guessers would try `password` early: a common one, with up to 6 figures and signs around it."""
     folded = password.casefold()
     near = {base for base in bases(password) if len(folded) - len(base) <= 6}
-    return folded in COMMON or not WORDS.isdisjoint(near) or not folded.strip(folded[:1])
+    repeats = len(folded) <= MOST_REPEATS and not folded.strip(folded[:1])
+    return repeats or folded in COMMON or not WORDS.isdisjoint(near)
