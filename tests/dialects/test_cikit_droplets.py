@@ -503,7 +503,11 @@ async def test_a_job_that_fails_says_why(cikit: Cikit, droplets: Fleet) -> None:
 
 async def test_a_job_that_waits_for_what_is_deleted_meanwhile_fails(cikit: Cikit, droplets: Fleet) -> None:
     await add(cikit, name="one")
+    droplets.engine.hold.clear()  # neither is done before both are begun
+    await begun(cikit, "PATCH", "droplet/restart/one")
+    await until(cikit, "starting")
     gone, late = [await begun(cikit, "DELETE", "droplet/delete/one"), await begun(cikit, "PATCH", "droplet/stop/one")]
+    droplets.engine.hold.set()
     assert (await finished(cikit, gone))["state"] == "done"
     found = await finished(cikit, late)
     assert (found["state"], found["error"], found["errorId"]) == ("failed", NOBODY.format("one"), 900)
