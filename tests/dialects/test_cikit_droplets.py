@@ -501,6 +501,17 @@ async def test_a_job_that_fails_says_why(cikit: Cikit, droplets: Fleet) -> None:
     assert (found["state"], found["error"], found["errorId"]) == ("failed", "Droplet one exited with code 3", 900)
 
 
+async def test_a_job_whose_engine_goes_away_fails_with_503(cikit: Cikit, droplets: Fleet) -> None:
+    droplets.engine.hold.clear()
+    href = await begun(cikit, "POST", "droplet/add")
+    await until(cikit, "starting")
+    droplets.engine.leave()
+    await until(cikit, "unknown")
+    droplets.engine.hold.set()
+    found = await finished(cikit, href)
+    assert (found["state"], found["error"], found["errorId"]) == ("failed", "The droplet engine cannot be reached", 503)
+
+
 async def test_a_job_that_waits_for_what_is_deleted_meanwhile_fails(cikit: Cikit, droplets: Fleet) -> None:
     await add(cikit, name="one")
     droplets.engine.hold.clear()  # neither is done before both are begun

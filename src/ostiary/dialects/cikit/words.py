@@ -66,6 +66,8 @@ WORDS: Words = {
     "droplet.app": No(409, 924, ""),
     "job.unknown": No(404, 925, "Job not found"),
 }
+AWAY = frozenset({"driver.unavailable", "store.unavailable", "workers.silent"})
+"""Codes of jobs that failed because something could not be reached."""
 MEANINGS: dict[type[Refusal], No] = {
     Unauthenticated: NO_TOKEN,
     Forbidden: No(403, 912, "Access denied"),
@@ -112,7 +114,7 @@ def _meaning(refusal: Refusal) -> No:
 
 def number_of(code: str) -> int:
     """The `errorId` of a job that failed with a refusal of this code."""
-    return WORDS.get(code, FAILED).number
+    return 503 if code in AWAY else WORDS.get(code, FAILED).number
 
 
 def unreadable(status: int, reason: str) -> No:
