@@ -9,8 +9,10 @@ from tests.dialects.test_apifest import SCOPE, read, said
 
 from ostiary.control.call import Call
 from ostiary.control.control import Control
-from ostiary.control.registry import operation
+from ostiary.control.registry import operation, parse
 from ostiary.control.scopes import OneScope
+from ostiary.core.refusal import Refusal
+from ostiary.dialects.native import STATUS
 
 
 def code(status: int, answer: Any) -> Any:
@@ -114,6 +116,25 @@ async def test_the_listing_and_the_document_name_every_operation(house: House) -
         assert ("get" in path) is each.reads
         assert path["post"]["summary"] == each.summary
     assert _dangling(document) == []
+
+
+async def test_the_document_says_who_may_what_comes_back_and_shows_an_example(house: House) -> None:
+    document = read(await house.ask("GET", "/openapi.json", owner=False))
+    assert list(document["components"]["securitySchemes"]) == ["basic", "bearer"]
+    assert [each["name"] for each in document["tags"]] == sorted(
+        {name.split(".")[0] for name in house.registry.operations}
+    )
+    statuses = {status for status in document["paths"]["/operations/scopes.get"]["get"]["responses"] if status != "200"}
+    assert statuses == {str(status) for meaning, status in STATUS.items() if meaning is not Refusal}
+    for name, declared in house.registry.operations.items():
+        asked = document["paths"][f"/operations/{name}"]["post"]
+        content = asked["requestBody"]["content"]["application/json"]
+        parse(declared, content.get("example", {}))
+        assert ("example" in content) is asked["requestBody"]["required"]
+        assert declared.permission in asked["description"]
+        assert ("headers" in asked["responses"]["200"]) is not declared.reads
+    for status, response in ((each[7:], found) for each, found in document["components"]["responses"].items()):
+        assert ("Retry-After" in response.get("headers", {})) is (status in ("429", "503"))
 
 
 def _dangling(document: Any) -> list[str]:
