@@ -237,8 +237,8 @@ def test_an_empty_list_says_so(run: Run) -> None:
     "words",
     [
         ["tokens", "check", "hunter2-secret"],
-        ["tokens", "issue", "client_credentials", "--client-id", "a", "--client-secret", "hunter2-secret"],
-        ["tokens", "issue", "password", "--client-id", "a", "--password", "hunter2-secret"],
+        ["tokens", "issue", "a", "--grant-type", "client_credentials", "--client-secret", "hunter2-secret"],
+        ["tokens", "issue", "a", "--grant-type", "password", "--password", "hunter2-secret"],
         ["users", "set-password", "--new-password", "hunter2-secret"],
         ["users", "create", "ann", "--role", "member", "--password", "hunter2-secret"],
         ["applications", "create", "--name", "a", "--scope", "b", "--redirect-uri", "c", "--client-secret", "@"],
