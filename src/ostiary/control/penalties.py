@@ -72,9 +72,10 @@ class Room(Struct, frozen=True):
 
 
 class Standing(NamedTuple):
-    """Microseconds for which an address is turned away, and what the count allows that does so."""
+    """Microseconds from `now` for which an address is turned away, and what the count allows that does so."""
 
     left: int
+    now: int
     allowed: int
 
 
@@ -140,15 +141,15 @@ class Penalties:
         """Refuse Throttled to an address that is barred, or has to wait."""
         self._bar(neighbourhood(address), self._clock())
 
-    def turned_away(self, address: str) -> Throttled | None:
-        """What `admit` refuses an address now. Nothing is counted."""
+    def turned_away(self, address: str) -> Standing | None:
+        """Why `admit` refuses an address now, of which a Throttled can be made. Nothing is counted."""
         now, near = self._clock(), neighbourhood(address)
         standing = self._standing(near, now)
         if standing is None:
             allowed = self._rules().login_limit
             begun, count = self._counted("login", near, LOGIN_WINDOW, now)
-            standing = Standing(begun + LOGIN_WINDOW - now, allowed) if count >= allowed else None
-        return Throttled(standing.left, now, standing.allowed) if standing else None
+            standing = Standing(begun + LOGIN_WINDOW - now, now, allowed) if count >= allowed else None
+        return standing
 
     def failures(self, address: str) -> int:
         """How often an address has failed lately."""
@@ -258,16 +259,16 @@ class Penalties:
     def _bar(self, address: str, now: int) -> None:
         standing = self._standing(address, now)
         if standing is not None:
-            raise Throttled(standing.left, now, standing.allowed)
+            raise Throttled(*standing)
 
     def _standing(self, address: str, now: int) -> Standing | None:
         """What an address has to wait for; None: nothing."""
         rules = self._rules()
         left = self._barred(address, now)
         if left:
-            return Standing(left, rules.address_failures)
+            return Standing(left, now, rules.address_failures)
         left = hold_up(self._levels.items.get(address, Level()), rules.penalty_waits, now)
-        return Standing(left, 1) if left and not spared(address, rules.trusted_networks) else None
+        return Standing(left, now, 1) if left and not spared(address, rules.trusted_networks) else None
 
     def _count(self, address: str, now: int) -> None:
         """One more failure of an address."""

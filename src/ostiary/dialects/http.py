@@ -15,8 +15,8 @@ for a moment, so that the answer is not lost in a reset (RFC 9112 section 9.6).
 import asyncio
 import contextlib
 import logging
+import os
 import re
-import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -39,7 +39,7 @@ from ostiary.dialects.message import (
     within,
 )
 from ostiary.dialects.strangers import Strangers
-from ostiary.dialects.wire import Pouring, serialise
+from ostiary.dialects.wire import Pouring, serialise, serialise_again
 
 log = logging.getLogger("ostiary.http")
 
@@ -52,6 +52,14 @@ _TICK = 0.001
 """Seconds that the loop's clock may be behind a timer."""
 _BUFFER = 1 << 18
 """Bytes that wait behind a request in progress before reading pauses."""
+
+
+_NONE = Request("", "")
+"""While no head is there."""
+
+
+def _new_id() -> str:
+    return os.urandom(12).hex()
 
 
 class Bounds(Struct, frozen=True):
@@ -123,6 +131,7 @@ class _Known(NamedTuple):
     head: RequestHead
     request: Request
     room: int
+    expects: list[str]
     look: Look | None
 
 
@@ -139,7 +148,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._then: Callable[[], object] | None = None
-        self._request = Request("", "")
+        self._request = _NONE
         self._known: _Known | None = None
         self._look: Look | None = None
         self._close = False
@@ -229,8 +238,7 @@ class Connection(asyncio.Protocol):
         self._request, self._room, self._look = request, known.room, known.look
         self._chunking = bool(head.line.minor)
         self._close = head.close or not self._chunking
-        expects = [value.lower() for value in request.headers.get("expect", [])]
-        if any(value != "100-continue" for value in expects):
+        if any(value != "100-continue" for value in known.expects):
             return self._refuse(417, "unknown expectation")
         if head.framing.length > self._room:
             request.oversized = self._close = True
@@ -239,7 +247,7 @@ class Connection(asyncio.Protocol):
         self._chunks = ChunkDecoder() if head.framing.chunked else None
         if not self._left and self._chunks is None:
             return self._start()
-        self._invite = bool(expects and head.line.minor)
+        self._invite = bool(known.expects and head.line.minor)
         if self.listener.guarded is not None and (self._chunks is not None or len(self.buffer) < self._left):
             self._take = self._busy
             self._deadline(0)
@@ -271,7 +279,7 @@ class Connection(asyncio.Protocol):
         """A head, parsed; one that begins like the one before on this connection is what that was, but for its id."""
         proxies = tuple(self.listener.proxies())
         start, mark, end = raw.rpartition(_LAST_ID)
-        ident = end.removesuffix(_END_OF_ID).decode("latin-1") if mark else secrets.token_hex(12)
+        ident = end.removesuffix(_END_OF_ID).decode("latin-1") if mark else _new_id()
         known = self._known
         if known and known.start == (start or raw) and known.proxies == proxies and REQUEST_ID.fullmatch(ident):
             return known, replace(known.request, request_id=ident)
@@ -285,7 +293,8 @@ class Connection(asyncio.Protocol):
     def _understand(self, start: bytes, proxies: tuple[Network, ...], head: RequestHead, request: Request) -> _Known:
         listener = self.listener
         look = listener.quick.look(request) if listener.quick is not None else None
-        return _Known(start, proxies, head, request, listener.application.room(request), look)
+        expects = [value.lower() for value in request.headers.get("expect", [])]
+        return _Known(start, proxies, head, request, listener.application.room(request), expects, look)
 
     def _believe(self, head: RequestHead, proxies: tuple[Network, ...]) -> Request:
         listener = self.listener
@@ -303,7 +312,7 @@ class Connection(asyncio.Protocol):
             request.host = request.one("x-forwarded-host") or request.host
             request.secure = (request.one("x-forwarded-proto").lower() or "http") == "https"
         given = request.one("x-request-id")
-        request.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+        request.request_id = given if REQUEST_ID.fullmatch(given) else _new_id()
         return request
 
     def _body(self) -> bool:
@@ -357,7 +366,7 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self._task(self._exchange(request))
             return False
-        self._write(request, answer)
+        self._write(request, answer, again=True)
         if self.buffer:  # others come first: any number of requests may stand in line here
             asyncio.get_running_loop().call_soon(self._go_on)
         else:
@@ -408,7 +417,7 @@ class Connection(asyncio.Protocol):
             self._take = self._waiting
             self._deadline(self.bounds.write_time, self.transport.abort)
             return
-        self._request, self._begun, self._take = Request("", ""), False, self._head
+        self._request, self._begun, self._take = _NONE, False, self._head
         self._deadline(self.bounds.idle_time, self._idle)
         self.transport.resume_reading()
         while self._take():
@@ -416,7 +425,7 @@ class Connection(asyncio.Protocol):
         if self._half and self._take not in (self._busy, self._waiting, self._nothing):
             self.end()  # the rest of what was begun will never come
 
-    def _write(self, request: Request, answer: Answer) -> None:
+    def _write(self, request: Request, answer: Answer, *, again: bool = False) -> None:
         self._after = answer.after
         if self.transport.is_closing():
             self._sent()
@@ -428,7 +437,10 @@ class Connection(asyncio.Protocol):
         pieces = answer.stream is not None
         last = self._half and b"\r\n\r\n" not in self.buffer
         close = self._close or last or answer.close or self.listener.draining or pieces
-        self.transport.write(serialise(request, answer, close, chunked=self._chunking))
+        if again and answer.body and not pieces and request.method != "HEAD":
+            self.transport.write(serialise_again(request, answer, close))
+        else:
+            self.transport.write(serialise(request, answer, close, chunked=self._chunking))
         if not self._full:
             self._sent()
         if close and (not pieces or request.method == "HEAD"):
@@ -471,7 +483,7 @@ class Connection(asyncio.Protocol):
         """What a refused head seems to have asked for: it decides only in whose words it is refused."""
         match = _TARGET.match(bytes(self.buffer[:1024]))
         path = match[1].partition(b"?")[0].decode("ascii") if match else ""
-        return Request("", path, peer=self.peer, address=self.peer, request_id=secrets.token_hex(12))
+        return Request("", path, peer=self.peer, address=self.peer, request_id=_new_id())
 
     # -- time and the end
 

@@ -12,6 +12,7 @@ from ostiary.dialects.message import Answer, Request
 
 CHUNKED = "Transfer-Encoding: chunked"
 LAST_CHUNK = b"0\r\n\r\n"
+_ID = b"\r\nX-Request-ID: "
 
 
 def serialise(request: Request, answer: Answer, close: bool, *, chunked: bool = True) -> bytes:
@@ -31,6 +32,19 @@ def serialise(request: Request, answer: Answer, close: bool, *, chunked: bool = 
     if bodiless or request.method == "HEAD":
         return head
     return head + (answer.body if answer.stream is None else framed(answer.body, chunked))
+
+
+def serialise_again(request: Request, answer: Answer, close: bool) -> bytes:
+    """The same for an answer that many get: whole, with a body, and no secret in it, because its bytes are kept."""
+    before, after, end = _around(answer, int(time.time()))
+    return b"".join((before, request.request_id.encode("latin-1"), end if close else after))
+
+
+@lru_cache(64)
+def _around(answer: Answer, now: int) -> tuple[bytes, bytes, bytes]:
+    """What stands before the id of a request, and behind it on a connection that stays or is closed."""
+    before, name, after = serialise(Request("", ""), answer, False).partition(_ID)
+    return before + name, after, serialise(Request("", ""), answer, True).partition(_ID)[2]
 
 
 def framed(piece: bytes, chunked: bool) -> bytes:

@@ -91,10 +91,10 @@ class Doorman:
 
     def _turned_away(self, request: Request) -> Answer | None:
         """What a log-in gets from an address that is still barred, and of which the audit counts that already."""
-        refusal = self.desk.control.penalties.turned_away(request.address)
-        if refusal is None or not self.desk.registry.refused_again(LOG_IN.operation, "doorman", request.address):
+        standing = self.desk.control.penalties.turned_away(request.address)
+        if standing is None or not self.desk.registry.refused_again(LOG_IN.operation, "doorman", request.address):
             return None
-        return _throttled(refusal.allowed, refusal.retry_after, refusal.reset)
+        return _throttled(-(-standing.left // SECOND), standing.now // SECOND, standing.allowed)
 
     async def answer(self, request: Request) -> Answer:
         found = find(request.path)
@@ -137,7 +137,7 @@ class Doorman:
 
 
 @lru_cache(256)
-def _throttled(allowed: int, seconds: int, reset: int) -> Answer:
-    """What a log-in gets within one second, from all addresses whose bars end in the same."""
-    refusal = Throttled(seconds * SECOND, (reset - seconds) * SECOND, allowed)
+def _throttled(seconds: int, now: int, allowed: int) -> Answer:
+    """What a log-in gets in one second, from all addresses whose bars end in the same."""
+    refusal = Throttled(seconds * SECOND, now * SECOND, allowed)
     return refused(refusal, LOG_IN.words, LOG_IN.denied, LOG_IN.unauthorized, offered=False)
