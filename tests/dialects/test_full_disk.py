@@ -44,16 +44,21 @@ async def kept(house: House) -> list[str]:
 
 
 @pytest.mark.parametrize("bytes_more", [100_000, 100_007])
-async def test_a_disk_that_is_full_refuses_changes_with_503_until_there_is_room(house: House, bytes_more: int) -> None:
+async def test_a_disk_that_is_full_refuses_changes_with_503_until_there_is_room(
+    house: House, bytes_more: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ostiary.store")
     size = (house.path / "ostiary.db-wal").stat().st_size
     with most_file(size + bytes_more):
         last, refused = await acknowledged(house, 0)
         assert refused == (503, "store.unavailable")
         assert (await created(house, 5000))[0] == 503
         assert len(await kept(house)) == last
+        assert "The store cannot be used: " in caplog.text
     assert await kept(house) == sorted(f"s{number}" for number in range(last))
     assert (await created(house, 5000))[0] == 200
     assert len(await kept(house)) == last + 1
+    assert caplog.messages.count("The store can be used again") == 1
     check = read(await house.ask("POST", "/operations/store.check"))
     assert check["wrong"] == []
 

@@ -140,6 +140,8 @@ async def test_the_successor_of_a_killed_node_has_the_database_at_once(postgresq
         ("ostiary@/none?host={place}", 'database "none" does not exist'),
         ("ostiary@/{database}?host={place}/gone", "No such file or directory"),
         ("ostiary:secret@127.0.0.1:1/x?sslmode=disable", "Connection refused"),
+        ("ostiary:secret@127.0.0.1:1/x", "The store postgresql://127.0.0.1:1/x cannot be opened: "),
+        ("127.0.0.1:1/x?user=ostiary&password=secret", "The store postgresql://127.0.0.1:1/x cannot be opened: "),
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_named(postgresql: Server, place: str, said: str) -> None:

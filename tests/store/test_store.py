@@ -71,6 +71,7 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as refused:
         await open_store(f"sqlite:///{path}")
     assert refused.value.code == "store.unavailable"
+    assert f"The store sqlite:///{path} cannot be opened: " in refused.value.message
 
 
 def test_opening_a_current_store_imports_no_migration_tools(url: str) -> None:

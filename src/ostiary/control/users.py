@@ -268,7 +268,9 @@ def _check(control: Control, name: str, email: str, password: str | None) -> Non
 
 def _check_texts(*texts: str | UnsetType) -> None:
     if not all(each is UNSET or text_ok(each, MOST_TEXT) for each in texts):
-        raise Invalid("user.text", f"A text has at most {MOST_TEXT} characters, and no control characters")
+        raise Invalid(
+            "user.text", f"A text has at most {MOST_TEXT} characters, none of them NUL or half a surrogate pair"
+        )
 
 
 def _check_kept(groups: list[str] | UnsetType, attributes: Attributes | UnsetType) -> None:

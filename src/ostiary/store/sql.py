@@ -10,6 +10,7 @@ which costs a thread switch and a greenlet a statement instead of a switch a bat
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from ostiary.core.refusal import Invalid, Refusal, Unavailable
+
+log = logging.getLogger("ostiary.store")
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -169,6 +172,8 @@ class Line:
         self._waiting: list[_Asked] = []
         self._alone: deque[_Asked] = deque()
         self._busy = False
+        self._trouble = ""
+        """What the database said to the last batch, where it could not be used."""
 
     async def each(self, unit: Callable[[Sql], R]) -> R:
         """Do one unit of work."""
@@ -227,6 +232,7 @@ class Line:
     def _deliver(self, batch: list[_Asked], done: asyncio.Future[list[Any]]) -> None:
         """Answer a batch. One that failed by more than the database's doing is done again, each unit alone."""
         failure = done.exception()
+        self._note(failure)
         if failure is None:
             for asked, outcome in zip(batch, done.result(), strict=True):
                 _answer(asked.answer, outcome)
@@ -236,6 +242,15 @@ class Line:
         else:
             self._alone.extend(batch)
         self._send()
+
+    def _note(self, failure: BaseException | None) -> None:
+        """Log why the database cannot be used, once, and that it can be again: callers are not told the reason."""
+        trouble = str(failure) if isinstance(failure, Down) else ""
+        if trouble and trouble != self._trouble:
+            log.error("The store cannot be used: %s", trouble)
+        elif self._trouble and not trouble:
+            log.info("The store can be used again")
+        self._trouble = trouble
 
     def _perform(self, batch: list[_Asked]) -> list[Any]:
         if self._sql is None:

@@ -1,6 +1,7 @@
 """The store: opened by its URL, all subjects in one place."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -108,8 +109,13 @@ async def open_store(url: str, *, alone: bool = True) -> Store:
         await store.close()
         if refusal.code != "store.unavailable":
             raise
-        raise Unavailable(refusal.code, f"The store cannot be opened: {refusal.__cause__}") from refusal
+        raise Unavailable(refusal.code, f"The store {_shown(url)} cannot be opened: {refusal.__cause__}") from refusal
     return store
+
+
+def _shown(url: str) -> str:
+    """The URL without a user and a password."""
+    return re.sub(r"(?<=://)[^/]*@", "", url.partition("?")[0])
 
 
 def engine(url: str, alone: bool) -> Engine:
