@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.gateway.door import FOREVER, FakeControl, Line, door, install
 from tests.gateway.test_sessions import ALICE, BOB, TOKENS, Gate, get, told
-from tests.gateway.wire import Recorder, backend, connected, ok, recording, until
+from tests.gateway.wire import Recorder, Wire, backend, connected, ok, recording, until
 from tests.undisturbed import undisturbed
 
 from ostiary.core.director import Unsteer
@@ -61,6 +61,19 @@ async def two(gate: Gate | None = None, **definition: object) -> AsyncIterator[T
         finally:
             if gate is not None:
                 gate.opened.set()
+
+
+@asynccontextmanager
+async def both_wait(gate: Gate) -> AsyncIterator[tuple[Two, Wire, Wire]]:
+    """Alice (hash 7) and Bob (8) have asked the same host, which answers neither until the gate opens."""
+    async with two(gate) as both:
+        both.place("alice", 0, 7)
+        both.place("bob", 0, 8)
+        async with connected(both.port) as alice, connected(both.port) as bob:
+            await alice.say(get(ALICE))
+            await bob.say(get(BOB))
+            await until(lambda: len(both.one.requests) == 2)
+            yield both, alice, bob
 
 
 async def test_a_user_goes_where_control_says_and_is_asked_about_once() -> None:
@@ -192,19 +205,13 @@ async def test_who_may_have_expired_unnoticed_is_asked_about_anew_and_need_not_c
 
 async def test_a_worker_says_what_flows_for_those_it_has_forgotten() -> None:
     gate = Gate()
-    async with two(gate) as both:
-        both.place("alice", 0, 7)
-        both.place("bob", 0, 8)
-        async with connected(both.port) as alice, connected(both.port) as bob:
-            await alice.say(get(ALICE))
-            await bob.say(get(BOB))
-            await until(lambda: len(both.one.requests) == 2)
-            both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
-            assert await told(both.worker, both.control, FindStrays()) == [Stray("u", "", 7, "127.0.0.1")]
-            gate.opened.set()
-            assert (await alice.answer()).body == (await bob.answer()).body == b"late"
-            both.worker.change(Change(2, steering=[Unsteer("")]))
-            assert await told(both.worker, both.control, FindStrays()) == []
+    async with both_wait(gate) as (both, alice, bob):
+        both.worker.change(Change(1, steering=[Unsteer("u", hashes=[("", 7)])]))
+        assert await told(both.worker, both.control, FindStrays()) == [Stray("u", "", 7, "127.0.0.1")]
+        gate.opened.set()
+        assert (await alice.answer()).body == (await bob.answer()).body == b"late"
+        both.worker.change(Change(2, steering=[Unsteer("")]))
+        assert await told(both.worker, both.control, FindStrays()) == []
 
 
 async def test_two_names_of_one_hash_are_one() -> None:
@@ -296,21 +303,15 @@ async def test_a_worker_says_whether_anything_flows_for_those_it_forgets() -> No
 async def test_a_drain_by_a_mark_is_for_those_whom_it_takes_from_the_host() -> None:
     """Alice and Bob are at one host; all but Bob leave it."""
     gate = Gate()
-    async with two(gate) as both:
-        both.place("alice", 0, 7)
-        both.place("bob", 0, 8)
-        async with connected(both.port) as alice, connected(both.port) as bob:
-            await alice.say(get(ALICE))
-            await bob.say(get(BOB))
-            await until(lambda: len(both.one.requests) == 2)
-            both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
-            mark = Mark(1, "127.0.0.1", (("127.0.0.2", 1),), 0, frozenset({8}))
-            elsewhere = msgspec.structs.replace(mark, host="127.0.0.2", ring=())
-            assert await told(both.worker, both.control, Drain("u", grace=0, mark=elsewhere)) == []
-            assert await told(both.worker, both.control, Drain("u", grace=0, mark=mark)) == ["alice"]
-            assert (await alice.answer()).status == 503
-            gate.opened.set()
-            assert (await bob.answer()).body == b"late"
+    async with both_wait(gate) as (both, alice, bob):
+        both.worker.change(Change(1, steering=[Unsteer("u", hosts=["127.0.0.1"])]))
+        mark = Mark(1, "127.0.0.1", (("127.0.0.2", 1),), 0, frozenset({8}))
+        elsewhere = msgspec.structs.replace(mark, host="127.0.0.2", ring=())
+        assert await told(both.worker, both.control, Drain("u", grace=0, mark=elsewhere)) == []
+        assert await told(both.worker, both.control, Drain("u", grace=0, mark=mark)) == ["alice"]
+        assert (await alice.answer()).status == 503
+        gate.opened.set()
+        assert (await bob.answer()).body == b"late"
 
 
 async def test_a_mark_that_forgets_ends_idle_connections_of_those_whom_it_takes() -> None:

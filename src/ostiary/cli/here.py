@@ -1,13 +1,15 @@
 """Operations on the server's machine: in its store, with nobody to sign in as, whether the node runs or not."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ostiary.cli import client, target
-from ostiary.cli.client import Problem, Target
+from ostiary.cli.client import Problem, Target, fail
+from ostiary.cli.output import written
 from ostiary.cli.profiles import PROFILE
 
 DEFAULT = Path("ostiary.yaml")
@@ -36,6 +38,15 @@ def whom(config: Path | None, asked: target.Asked) -> Whom:
 def run(whom: Whom, operation: str, params: dict[str, Any]) -> Any:
     """The result of an operation. Raises Problem."""
     return _run_here(whom, operation, params) if isinstance(whom, Path) else client.run(whom, operation, params).result
+
+
+def carry_out(whom: Whom, operation: str, params: dict[str, Any], *, as_json: bool) -> None:
+    """Run an operation and print its result; what is refused ends the command."""
+    try:
+        found = run(whom, operation, params)
+    except Problem as problem:
+        fail(problem)
+    written(found, sys.stdout, as_json=as_json)
 
 
 def _run_here(config: Path, operation: str, params: dict[str, Any]) -> Any:

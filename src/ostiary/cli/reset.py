@@ -1,14 +1,11 @@
 """`ostiary settings reset`: what operators have set at run time is again as the configuration says."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from ostiary.cli import here
 from ostiary.cli import target as targets
-from ostiary.cli.client import Problem, fail
-from ostiary.cli.output import written
 
 
 def reset(
@@ -22,8 +19,4 @@ def reset(
 ) -> None:
     """Have settings be as the configuration says, whatever was set since."""
     whom = here.whom(config, targets.Asked(url, login, password_file, profile))
-    try:
-        found = here.run(whom, "settings.set", {"values": dict.fromkeys(names)})
-    except Problem as problem:
-        fail(problem)
-    written(found, sys.stdout, as_json=as_json)
+    here.carry_out(whom, "settings.set", {"values": dict.fromkeys(names)}, as_json=as_json)

@@ -7,8 +7,6 @@ import typer
 
 from ostiary.cli import here
 from ostiary.cli import target as targets
-from ostiary.cli.client import Problem, fail
-from ostiary.cli.output import written
 from ostiary.cli.secret import HOW, secret
 
 
@@ -33,8 +31,4 @@ def set_password(
     if current_password:
         params["current_password"] = secret("current_password", current_password)
     params["new_password"] = secret("new_password", new_password or "-", twice=True)
-    try:
-        found = here.run(whom, "users.set_password", params)
-    except Problem as problem:
-        fail(problem)
-    written(found, sys.stdout, as_json=as_json)
+    here.carry_out(whom, "users.set_password", params, as_json=as_json)
